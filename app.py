@@ -1,0 +1,147 @@
+"""Everything put together: settings, stores, doors, request ids, and the one error handler."""
+
+import logging
+
+import orjson
+from flask import Flask, current_app, g, request
+from flask.sessions import SessionInterface
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import config
+from pixel import api, cli, clock, database, docs, errors, front, jobs, request_log
+from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
+
+
+class Pixel(Flask):
+    """Flask, without what this program has no use for on each of thousands of requests a second."""
+
+    def ensure_sync(self, func):
+        # No view or hook here is a coroutine, and to look each time costs as much as a database read.
+        return func
+
+
+class _NoSessions(SessionInterface):
+    def open_session(self, app, request):
+        return None
+
+    def save_session(self, app, session, response):
+        pass
+
+
+def create_app(engine="here", settings=None):
+    """The WSGI application.
+
+    `engine` says who opens the embedded warehouse: "here" lets this process do it when no other has, "apart" leaves
+    it to the engine process that gunicorn runs.
+    """
+    settings = settings or config.load()
+    settings.instance.mkdir(parents=True, exist_ok=True)
+    app = Pixel(__name__, instance_path=str(settings.instance))
+    _configure(app, settings)
+    _log_as_json()
+    _bind_stores(app, settings, engine)
+    app.before_request(request_log.begin)
+    app.before_request(_refuse_too_large)
+    if engine == "here":
+        app.before_request(_start_engine)
+    app.after_request(_harden)
+    # Flask runs these last first: the row is written when the response is whole.
+    app.after_request_funcs[None].insert(0, request_log.finish)
+    app.register_error_handler(Exception, errors.answer)
+    app.url_map.converters["anything"] = api.Anything
+    for door in (api.api, front.front, docs.docs):
+        app.register_blueprint(door)
+    cli.register(app)
+    return app
+
+
+def _configure(app, settings):
+    app.config.update(
+        {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        SECRET_KEY=config.secret_key(settings),
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        # Values of a failed statement could be secrets, and error texts go to the log.
+        SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True},
+        MAX_CONTENT_LENGTH=10 << 20,
+        TRUSTED_HOSTS=settings.trusted_hosts or None,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+    )
+    app.session_interface = _NoSessions()
+    # A redirect to the same address with another slash would answer outside of the envelope.
+    app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
+    if settings.TRUSTED_HOPS:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.TRUSTED_HOPS, x_proto=settings.TRUSTED_HOPS, x_host=0)
+
+
+def _bind_stores(app, settings, engine):
+    database.bind(app)
+    migrate.init_app(app, db, directory="pixel/migrations")
+    counters.bind(settings.ratelimit_storage_uri)
+    folder = settings.instance / "journal"
+    journal.bind(folder)
+    answers.bind(settings.instance / "answers")
+    warehouse.bind(settings.warehouse_path(), folder, may_be_engine=engine == "here")
+    warehouse.on_start = lambda running: jobs.schedule(app, running)
+
+
+def _start_engine():
+    if warehouse.folder is not None:
+        warehouse.start()
+
+
+def _refuse_too_large():
+    """Size comes before everything else, routes included."""
+    asked = request._get_current_object()
+    view = current_app.view_functions.get(asked.endpoint)
+    g.most_bytes = getattr(view, "most_bytes", api.MOST_BYTES)
+    # One more, because a body without a length is cut off there in silence.
+    asked.max_content_length = g.most_bytes + 1
+    if asked.content_length is not None and asked.content_length > g.most_bytes:
+        raise RequestEntityTooLarge()
+
+
+_HARDENED = [("X-Content-Type-Options", "nosniff")]
+_HARDENED_API = [*_HARDENED, ("Cache-Control", "no-store")]
+_HARDENED_PAGE = [
+    *_HARDENED,
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("X-Frame-Options", "DENY"),
+]
+
+
+def _harden(response):
+    for name, value in _HARDENED_API if errors.is_api() else _HARDENED_PAGE:
+        response.headers.add(name, value)
+    return response
+
+
+class _JsonLines(logging.Handler):
+    """Puts each record on stdout as a JSON object, with the request id when there is one."""
+
+    def emit(self, record):
+        exception = getattr(record, "exception", None)
+        if not exception and record.exc_info:
+            exception = logging.Formatter().formatException(record.exc_info)
+        line = {
+            "at": clock.warehouse(int(record.created * 1000)),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+            "request_id": getattr(record, "request_id", None) or request_log.current_id(),
+            **({"exception": exception} if exception else {}),
+        }
+        lines.put(orjson.dumps(line, default=str))
+
+
+def _log_as_json():
+    logger = logging.getLogger("pixel")
+    logger.handlers = [_JsonLines()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

@@ -1,0 +1,153 @@
+"""Every setting, once, with its meaning. Read from the environment, and from `.env` where the environment is silent."""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+HOME = Path(__file__).resolve().parent
+
+
+class WrongSetting(SystemExit):
+    """A setting that the server must not start with. Its text is one sentence that names the setting."""
+
+
+def setting(default, about):
+    """A field of `Settings` that an environment variable of the same name fills."""
+    return field(default=default, metadata={"about": about})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one installation, checked. Durations and sizes name their unit."""
+
+    PIXEL_ENV: str = setting("dev", "`dev` or `live`. Keys carry it, and a key of one is refused by the other.")
+    SECRET_KEY: str = setting(
+        "", "Signs and derives. Required in live; elsewhere one is made and kept in the instance folder."
+    )
+    DATABASE_URL: str = setting(
+        "",
+        "The control data: keys, websites, people. Default: SQLite in the instance folder.",
+    )
+    ANALYTICS_URL: str = setting(
+        "",
+        "The warehouse that reports read. `chdb://` is the embedded engine in the instance folder, `chdb:///path` one "
+        "elsewhere. Missing: reading answers analytics_error.",
+    )
+    ANALYTICS_INGEST_URL: str = setting(
+        "",
+        "The warehouse that events go to, as above. Missing: ingest_unavailable.",
+    )
+    IDENTIFY_INGEST_URL: str = setting(
+        "", "The warehouse that identify calls go to, as above. Missing: identify_unavailable."
+    )
+    RATELIMIT_STORAGE_URI: str = setting(
+        "", "Where calls are counted. Default: an SQLite file in the instance folder, shared by all workers."
+    )
+    RATELIMIT_API: int = setting(60, "Calls a minute that a workspace may make, unless it has a limit of its own.")
+    TRUSTED_HOPS: int = setting(
+        0, "How many proxies in front of the server are ours, so that their X-Forwarded-For is believed."
+    )
+    TRUSTED_HOSTS: str = setting("", "Host names this server answers to, separated by commas. Empty: any.")
+    REQUEST_LOG_DAYS: int = setting(30, "How many days a request can be found by its id.")
+    WEB_CONCURRENCY: int = setting(2, "Web worker processes.")
+    PORT: int = setting(8000, "The port to listen on.")
+    PIXEL_INSTANCE: str = setting("instance", "The folder of everything this installation keeps.")
+
+    @property
+    def instance(self) -> Path:
+        """The instance folder, absolute."""
+        return (HOME / self.PIXEL_INSTANCE).resolve()
+
+    @property
+    def database_url(self) -> str:
+        return self.DATABASE_URL or f"sqlite:///{self.instance / 'pixel.sqlite'}"
+
+    @property
+    def ratelimit_storage_uri(self) -> str:
+        return self.RATELIMIT_STORAGE_URI or f"pixel-sqlite:///{self.instance / 'ratelimit.sqlite'}"
+
+    @property
+    def trusted_hosts(self) -> list[str]:
+        return [host.strip() for host in self.TRUSTED_HOSTS.split(",") if host.strip()]
+
+    def warehouse_path(self) -> Path | None:
+        """The folder of the embedded warehouse, or None when no warehouse is named at all."""
+        named = self.ANALYTICS_URL or self.ANALYTICS_INGEST_URL or self.IDENTIFY_INGEST_URL
+        if not named:
+            return None
+        path = urlsplit(named).path
+        return Path(path) if path.strip("/") else self.instance / "warehouse"
+
+
+def load(**overrides) -> Settings:
+    """The settings in force: `overrides`, then the environment, then `.env`, then the defaults. Raises WrongSetting."""
+    given = {**dotenv_values(HOME / ".env"), **os.environ, **overrides}
+    values = {}
+    for f in fields(Settings):
+        text = given.get(f.name)
+        if text is None or text == "":
+            continue
+        values[f.name] = _whole_number(f.name, text) if f.type in (int, "int") else str(text)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def secret_key(settings: Settings) -> str:
+    """The key in force: SECRET_KEY or, outside live, one made once and kept in the instance folder."""
+    if settings.SECRET_KEY:
+        return settings.SECRET_KEY
+    kept = settings.instance / "secret_key"
+    try:
+        with open(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return kept.read_text()
+
+
+def _whole_number(name, text):
+    try:
+        return int(text)
+    except ValueError:
+        raise WrongSetting(f"{name} must be a whole number, not {str(text)[:40]!r}.") from None
+
+
+def _check(settings):
+    def refuse_unless(fine, sentence):
+        if not fine:
+            raise WrongSetting(sentence)
+
+    refuse_unless(settings.PIXEL_ENV in ("dev", "live"), "PIXEL_ENV must be dev or live.")
+    refuse_unless(settings.PIXEL_ENV == "dev" or settings.SECRET_KEY, "SECRET_KEY must be set when PIXEL_ENV is live.")
+    refuse_unless(
+        not settings.SECRET_KEY or len(settings.SECRET_KEY) >= 32, "SECRET_KEY must have at least 32 characters."
+    )
+    refuse_unless(
+        re.match(r"(sqlite:///|$)", settings.DATABASE_URL), "DATABASE_URL must be empty or begin with sqlite:///."
+    )
+    for name in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL"):
+        refuse_unless(
+            re.match(r"(chdb://(/|$)|$)", getattr(settings, name)), f"{name} must be empty, chdb:// or chdb:///path."
+        )
+    named = {getattr(settings, n) for n in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL")} - {""}
+    refuse_unless(
+        len(named) <= 1, "ANALYTICS_INGEST_URL and IDENTIFY_INGEST_URL must name the same warehouse as ANALYTICS_URL."
+    )
+    refuse_unless(
+        re.match(r"(pixel-sqlite:///|$)", settings.RATELIMIT_STORAGE_URI),
+        "RATELIMIT_STORAGE_URI must be empty or begin with pixel-sqlite:///.",
+    )
+    for name, low, high in (
+        ("RATELIMIT_API", 1, 10**9),
+        ("TRUSTED_HOPS", 0, 10),
+        ("REQUEST_LOG_DAYS", 1, 3650),
+        ("WEB_CONCURRENCY", 1, 256),
+        ("PORT", 1, 65535),
+    ):
+        refuse_unless(low <= getattr(settings, name) <= high, f"{name} must be between {low} and {high}.")

@@ -1,0 +1,47 @@
+"""How `gunicorn` serves this: everything is here, so the command needs no argument."""
+
+import ctypes
+import gc
+import hashlib
+import os
+
+from config import load as _load
+
+_settings = _load()
+_settings.instance.mkdir(parents=True, exist_ok=True)
+
+wsgi_app = "app:create_app(engine='apart')"
+bind = f"0.0.0.0:{_settings.PORT}"
+worker_class = "pixel.serving.Worker"
+workers = _settings.WEB_CONCURRENCY
+threads = 8
+preload_app = True
+keepalive = 30
+timeout = 60
+graceful_timeout = 20
+
+# One engine process, watched and restarted by gunicorn. Workers reach it by its own socket.
+dirty_apps = ["pixel.serving:EngineProcess"] if _settings.warehouse_path() else []
+dirty_workers = 1 if dirty_apps else 0
+dirty_threads = 1
+dirty_timeout = 60
+
+# Only the proxies that TRUSTED_HOPS counts are believed, and that is the app's matter.
+forwarded_allow_ips = ""
+
+# gunicorn ends what it takes for a left-over of the same name, so every installation has its own.
+proc_name = "pixel-" + hashlib.sha256(os.fsencode(_settings.instance)).hexdigest()[:12]
+control_socket_disable = True
+
+# The request log has a line for each request; gunicorn adds its own words only when something is wrong.
+accesslog = None
+loglevel = "warning"
+
+# Threads that each keep a heap of their own hold on to much more than they use (M_ARENA_MAX, glibc).
+ctypes.CDLL(None).mallopt(-8, 2)
+
+
+def when_ready(server):
+    """Leave what was loaded before the fork out of collections, so that its pages stay shared."""
+    gc.collect()
+    gc.freeze()

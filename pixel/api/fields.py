@@ -1,0 +1,242 @@
+"""Fields of request bodies: strict about types, and quick, because events come by the thousand."""
+
+import ipaddress
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from marshmallow import Schema, ValidationError, fields
+
+from pixel import clock, currencies
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(minutes=5)
+
+
+class StrictSchema(Schema):
+    """A schema that names the nearest known field for an unknown one, and is quick for a body that is right.
+
+    `load` asks only the fields that are there. The slow way through marshmallow is taken when something is wrong, and
+    it alone makes the messages.
+    """
+
+    MOST_UNKNOWN = 10
+
+    def load(self, data, **kwargs):
+        try:
+            return self._load_valid(data)
+        except (ValidationError, KeyError, AttributeError):
+            return super().load(data, **kwargs)
+
+    def _load_valid(self, data):
+        readers, required = self.readers
+        loaded = {name: readers[name](value, name, data) for name, value in data.items()}
+        if not required <= loaded.keys():
+            raise KeyError
+        self.check(loaded)
+        return loaded
+
+    @cached_property
+    def readers(self):
+        """How each field is read, by name, and the names that must be there."""
+        read = {name: field._deserialize for name, field in self.fields.items()}
+        return read, {name for name, field in self.fields.items() if field.required}
+
+    def check(self, loaded):
+        """Raise ValidationError for what is wrong between fields. Called with fields that are each right."""
+
+    def _do_load(self, data, **kwargs):
+        if not isinstance(data, dict):
+            raise ValidationError({"_body": ["Must be a JSON object."]})
+        unknown = self._unknown([name for name in data if name not in self.fields])
+        try:
+            loaded = super()._do_load({k: v for k, v in data.items() if k in self.fields}, **kwargs)
+            if not unknown:
+                self.check(loaded)
+        except ValidationError as error:
+            raise ValidationError(error.normalized_messages() | unknown) from None
+        if unknown:
+            raise ValidationError(unknown)
+        return loaded
+
+    def _unknown(self, names):
+        # Bounded, because the search for the nearest name is slow and the names are the caller's.
+        messages = {}
+        for name in names[: self.MOST_UNKNOWN]:
+            near = get_close_matches(name[:100], self.fields, n=1, cutoff=0.6)
+            messages[name[:100]] = [f"Unknown field. Did you mean {near[0]}?" if near else "Unknown field."]
+        if rest := names[self.MOST_UNKNOWN :]:
+            messages["_body"] = [f"{len(rest)} more unknown fields."]
+        return messages
+
+
+class Text(fields.Field):
+    """Text of `least` to `most` characters. Without `multiline` it has no control characters."""
+
+    def __init__(self, most, least=0, pattern=None, wanted=None, multiline=False, printable=False, **kwargs):
+        super().__init__(**kwargs)
+        self.most, self.least, self.multiline, self.printable = most, least, multiline, printable
+        self.pattern = pattern and re.compile(pattern)
+        self.wanted = wanted
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) is not str:
+            raise ValidationError("Must be text.")
+        if not self.least <= len(value) <= self.most:
+            short = f"Must have {self.least} to {self.most} characters." if self.least else None
+            raise ValidationError(short or f"Must have at most {self.most} characters.")
+        if not value.isprintable():
+            if self.printable:
+                raise ValidationError("Must have printable characters only.")
+            if not self.multiline and _CONTROL.search(value):
+                raise ValidationError("Must not have control characters.")
+        if self.pattern and not self.pattern.fullmatch(value):
+            raise ValidationError(self.wanted)
+        return value
+
+
+class OneOf(fields.Field):
+    """One of a few words."""
+
+    def __init__(self, *words, **kwargs):
+        super().__init__(**kwargs)
+        self.words = words
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) is not str or value not in self.words:
+            raise ValidationError(f"Must be one of: {', '.join(self.words)}.")
+        return value
+
+
+class Currency(fields.Field):
+    """An ISO 4217 code; lower case is taken too."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) is not str or value.upper() not in currencies.CODES:
+            raise ValidationError("Must be an ISO 4217 currency code such as EUR.")
+        return value.upper()
+
+
+class Timestamp(fields.Field):
+    """A moment as RFC 3339 with a zone, not before 2010 and not over five minutes ahead."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) is not str or not _RFC3339.fullmatch(value):
+            raise ValidationError("Must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z.")
+        try:
+            moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValidationError("There is no such time.") from None
+        if moment < _EARLIEST:
+            raise ValidationError("Must not be before 2010.")
+        if moment > clock.now() + _AHEAD:
+            raise ValidationError("Must not be more than 5 minutes ahead.")
+        return moment
+
+
+class Number(fields.Field):
+    """A finite JSON number."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) not in (int, float):
+            raise ValidationError("Must be a number.")
+        return float(value)
+
+
+class Amount(fields.Field):
+    """Money in major units, as a number or as text: at most 14 digits before the point and 4 after it."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        try:
+            if type(value) not in (int, float, str) or (
+                type(value) is str and not re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", value, re.ASCII)
+            ):
+                raise InvalidOperation
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            raise ValidationError("Must be a decimal number in major units, such as 19.99.") from None
+        if abs(amount) >= 10**14 or amount != amount.quantize(Decimal("0.0001")):
+            raise ValidationError("Must have at most 14 digits before the point and 4 after it.")
+        return amount.quantize(Decimal("0.0001"))
+
+
+class Address(fields.Field):
+    """An IPv4 or IPv6 address."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        try:
+            if type(value) is str and len(value) <= 45:
+                return str(ipaddress.ip_address(value))
+        except ValueError:
+            pass
+        raise ValidationError("Must be an IPv4 or IPv6 address.")
+
+
+class SplitUrl(NamedTuple):
+    """What an event needs of an absolute address."""
+
+    hostname: str
+    path: str
+    query: str
+
+
+class Url(fields.Field):
+    """An absolute http or https address, split into hostname, path and query."""
+
+    MOST = 4000
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) is not str or len(value) > self.MOST or not value.isprintable():
+            raise ValidationError(f"Must be an http or https address of at most {self.MOST} characters.")
+        parts = _split(value)
+        if parts is None:
+            raise ValidationError("Must be an absolute http or https address, its path at most 2000 characters.")
+        return parts
+
+
+@lru_cache(4096)
+def _split(url):
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and len(parts.path) <= 2000:
+            # Reading the port raises for what is none.
+            _ = parts.port
+            return SplitUrl(parts.hostname, parts.path, parts.query)
+    except ValueError:
+        pass
+    return None
+
+
+class Scalars(fields.Field):
+    """An object of at most 50 scalar values of at most 1,000 characters each, kept as text."""
+
+    MOST_KEYS, MOST_KEY, MOST_VALUE = 50, 100, 1000
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if type(value) is not dict:
+            raise ValidationError("Must be an object.")
+        if len(value) > self.MOST_KEYS:
+            raise ValidationError(f"Must have at most {self.MOST_KEYS} keys.")
+        wrong = {key[: self.MOST_KEY]: [m] for key, v in value.items() if (m := self._wrong(key, v))}
+        if wrong:
+            raise ValidationError(wrong)
+        return {key: self._text(v) for key, v in value.items()}
+
+    def _wrong(self, key, value):
+        if not 1 <= len(key) <= self.MOST_KEY or _CONTROL.search(key):
+            return f"A key has 1 to {self.MOST_KEY} characters, none of them a control character."
+        if type(value) not in (str, int, float, bool):
+            return "Must be text, a number, true or false."
+        if len(self._text(value)) > self.MOST_VALUE:
+            return f"Must have at most {self.MOST_VALUE} characters."
+        return None
+
+    @staticmethod
+    def _text(value):
+        return value if type(value) is str else str(value).lower() if type(value) is bool else repr(value)

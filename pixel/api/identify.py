@@ -1,0 +1,26 @@
+"""Who a visitor is."""
+
+from flask import g
+
+from pixel import identities
+from pixel.access import Scope, require
+from pixel.api import answer, api, body, schemas
+from pixel.api.events import visible_websites, website
+
+_QUERY, _IDENTITY = schemas.DryRun(), schemas.Identity()
+
+
+@api.post("/pixel/identify")
+@require(Scope.PIXEL_WRITE)
+def identify():
+    """Tie a visitor to a user_id or an e-mail address."""
+    dry_run = body.query(_QUERY).get("dry_run") == "true"
+    identity = _IDENTITY.load(body.json())
+    row, frame = identities.prepare(identity, website(identity, visible_websites()), g.entry.request_id)
+    if dry_run:
+        return answer({"identity": {name: value for name, value in row.items() if name != "workspace_id"}})
+    identities.refuse_if_unavailable()
+    identities.keep(frame)
+    g.entry.step("journal")
+    facts = {name: row[name] for name in ("website_id", "visitor_id")}
+    return answer({"status": "accepted", **facts}, 202)

@@ -1,0 +1,136 @@
+"""The relational store: what people decide (keys, websites, members), in SQLite in WAL mode."""
+
+import os
+import threading
+from collections import OrderedDict
+from contextlib import contextmanager
+from datetime import UTC
+from functools import wraps
+
+from flask import g
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import DateTime, MetaData, TypeDecorator, event
+from sqlalchemy.orm import Session
+
+db = SQLAlchemy(
+    metadata=MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    ),
+    session_options={"expire_on_commit": False},
+)
+
+
+class Moment(TypeDecorator):
+    """A time in UTC. SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value, dialect):
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value, dialect):
+        return value and value.replace(tzinfo=UTC)
+
+
+@contextmanager
+def transaction():
+    """A session for one change: all of it is kept, synced to disk, or none.
+
+    It takes the write lock at once: a read that turns into a write later would fail whatever the busy timeout.
+    """
+    with Session(db.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        yield session
+    g.pop("memory_checked", None)
+
+
+def bind(app):
+    """Connect `db` to the app's database and set up every connection of it."""
+    db.init_app(app)
+    with app.app_context():
+        engine = db.engine
+        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "begin", _begin)
+
+
+def _set_up(connection, _record):
+    # The driver's own transactions begin too late for BEGIN IMMEDIATE; ours are begun by `_begin`.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON", "cache_size=-512"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection):
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+_memories = {}
+
+
+class _Memory(threading.local):
+    """What a thread has read from one database, good for as long as no process has changed that database.
+
+    SQLite tells in a few microseconds whether any other connection has committed since (PRAGMA data_version), so a
+    remembered key is as fresh as one read now: the call after a revocation sees it, in every process. Each thread has
+    its own, because a lock around the question would be passed on at the pace of Python's interpreter lock.
+    """
+
+    SIZE = 1000
+
+    def __init__(self, engine):
+        # Not from the pool: the version is relative to one connection, which must never write.
+        arguments, options = engine.dialect.create_connect_args(engine.url)
+        self.connection = engine.dialect.connect(*arguments, **options)
+        self.connection.isolation_level = None
+        self.connection.execute("PRAGMA cache_size=-64")
+        self.version = None
+        self.found = OrderedDict()
+
+    def check(self):
+        """Forget everything if the database has changed."""
+        version = self.connection.execute("PRAGMA data_version").fetchone()
+        if version != self.version:
+            self.version = version
+            self.found.clear()
+
+    def keep(self, question, answer):
+        self.found[question] = answer
+        if len(self.found) > self.SIZE:
+            self.found.popitem(last=False)
+
+
+def remembered(read):
+    """Let `read(*args)` be asked often: its answer is kept until the database changes.
+
+    For plain reads whose answer depends on the arguments and the database alone. Call within an app context.
+    """
+
+    @wraps(read)
+    def ask(*args):
+        memory = _memories.get(engine := db.engine) or _memories.setdefault(engine, _Memory(engine))
+        # Once a request is enough: what changes after it began may as well have changed after it ended.
+        if g.get("memory_checked") is not memory:
+            memory.check()
+            g.memory_checked = memory
+        question = (read, *args)
+        if question not in memory.found:
+            memory.keep(question, read(*args))
+        return memory.found[question]
+
+    return ask
+
+
+def _after_fork():
+    for engine in _memories:
+        engine.dispose(close=False)
+    _memories.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

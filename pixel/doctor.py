@@ -1,0 +1,105 @@
+"""Is this installation well? Every setting, store and clock is tried, and what is wrong says what to do."""
+
+import os
+import shutil
+import time
+from typing import NamedTuple
+
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from pixel.database import db
+from pixel.errors import PixelError
+from pixel.extensions import answers, counters, journal, warehouse
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    fine: bool
+    says: str
+
+
+def examine(app):
+    """Look at everything, one Check after the other. Nothing is changed."""
+    for name, look in (
+        ("settings", _settings),
+        ("instance folder", _folder),
+        ("control database", _database),
+        ("rate-limit counters", _counters),
+        ("journal", _journal),
+        ("warehouse", _warehouse),
+        ("clock", _clock),
+    ):
+        try:
+            yield Check(name, *look(app))
+        except (OSError, PixelError) as error:
+            yield Check(name, False, str(error))
+        except Exception as error:
+            yield Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _settings(app):
+    missing = [n for n in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL") if not app.config[n]]
+    if missing:
+        return False, f"{', '.join(missing)} not set: what needs it answers 503. Set it, for instance to chdb://."
+    return True, f"PIXEL_ENV is {app.config['PIXEL_ENV']}; all warehouse settings are there."
+
+
+def _folder(app):
+    folder = app.instance_path
+    if not os.access(folder, os.W_OK):
+        return False, f"{folder} cannot be written. Give its owner write permission."
+    free = shutil.disk_usage(folder).free
+    if free < 1 << 30:
+        return False, f"Only {free >> 20} MiB are free in {folder}. Make room: a full disk means 503 for events."
+    return True, f"{folder}, {free >> 30} GiB free."
+
+
+def _database(app):
+    script = ScriptDirectory(os.path.join(app.root_path, "pixel", "migrations"))
+    with db.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current != script.get_current_head():
+        return False, f"The tables are at {current}, not {script.get_current_head()}. Run: flask --app app db upgrade"
+    return True, f"reached, its tables are current ({current})."
+
+
+def _counters(app):
+    return counters.storage.check(), "reached." if counters.storage.check() else "away: calls go on uncounted."
+
+
+def _journal(app):
+    folder = journal.folder
+    probe = folder / f".probe-{os.getpid()}"
+    started = time.perf_counter()
+    with open(probe, "wb") as file:
+        file.write(b"x")
+        os.fdatasync(file.fileno())
+    milliseconds = (time.perf_counter() - started) * 1000
+    probe.unlink()
+    waiting = sum(path.stat().st_size for path in folder.glob("*.journal"))
+    damaged = [path.name for path in folder.glob("*.damaged")] + [p.name for p in folder.glob("refused.ndjson")]
+    if damaged:
+        return False, f"Set aside, not loaded: {', '.join(damaged)}. Keep them and ask for help."
+    return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}."
+
+
+def _warehouse(app):
+    status = warehouse.status()
+    if status["failure"]:
+        return False, f"The last load failed: {status['failure']}"
+    rows = warehouse.query("SELECT count() AS n FROM events")["data"][0]["n"]
+    return True, f"answers (process {status['pid']}), {rows} events, {status['behind_bytes']} bytes behind."
+
+
+def _clock(app):
+    if time.time() < 1_760_000_000:
+        return False, "The clock is years behind. Set it: events from the future are refused."
+    drift = time.time() - answers.folder.stat().st_mtime
+    if drift < -300:
+        return False, "The clock has jumped back: a file here was written in what is now the future."
+    return True, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC."

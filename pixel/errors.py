@@ -1,0 +1,389 @@
+"""The catalogue of errors, and the one way in which any failure is answered.
+
+An error is one class: its status, its code, and a docstring whose first paragraph says what is true and whose rest
+says what to do. `/docs/errors`, the OpenAPI document and the tests read this list.
+"""
+
+import inspect
+import math
+from functools import cache
+
+from flask import current_app, g, render_template, request
+from gunicorn.http.errors import ParseException
+from marshmallow import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
+from werkzeug.exceptions import NotFound as WerkzeugNotFound
+
+from pixel import envelope
+
+
+class PixelError(Exception):
+    """Any failure that a caller is told of. `details` is what the envelope carries, `message` the sentence."""
+
+    status = 500
+    code = ""
+    retry = False
+    #: Foreign exceptions this error speaks for.
+    speaks_for = ()
+
+    def __init__(self, message=None, /, **details):
+        super().__init__(message)
+        self.message = message or self.summary()
+        self.details = details
+        self.headers = {}
+
+    @classmethod
+    def summary(cls):
+        """What is true, in one sentence: the first paragraph of the docstring."""
+        return " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
+
+    @classmethod
+    def advice(cls):
+        """What to do about it: the docstring after its first paragraph."""
+        return [" ".join(part.split()) for part in inspect.getdoc(cls).split("\n\n")[1:]]
+
+
+class _Unauthorized(PixelError):
+    """Authentication failed."""
+
+    status = 401
+    #: The RFC 6750 error attribute of WWW-Authenticate.
+    challenge = "invalid_token"
+
+
+class MissingAuthorization(_Unauthorized):
+    """No Authorization header was sent.
+
+    Add the header Authorization: Bearer YOUR_KEY. A key in the address, a cookie or the body is never read.
+    """
+
+    code = "missing_authorization"
+    challenge = None
+
+
+class InvalidAuthorizationFormat(_Unauthorized):
+    """The Authorization header is not in the form Bearer <key>.
+
+    Send exactly one Authorization header: the word Bearer, one space, the key.
+    """
+
+    code = "invalid_authorization_format"
+    challenge = "invalid_request"
+
+
+class InvalidApiKey(_Unauthorized):
+    """The API key does not match any key of this server.
+
+    Check for trailing whitespace, for environment variables of another environment, and for a stored hash pasted in
+    place of the key. details.hint names what it looks like, where that can be told.
+    """
+
+    code = "invalid_api_key"
+
+
+class ApiKeyRevoked(_Unauthorized):
+    """This API key was revoked.
+
+    Create a new one under Settings, API Keys. Revoking cannot be undone.
+    """
+
+    code = "api_key_revoked"
+
+
+class ApiKeyExpired(_Unauthorized):
+    """This API key has expired.
+
+    Create a new one under Settings, API Keys. details.expired_at says when it ended.
+    """
+
+    code = "api_key_expired"
+
+
+class InsufficientScope(PixelError):
+    """The API key lacks the scope that this endpoint requires.
+
+    details.required names the scope. Add it and rotate the key, or create a key with it.
+    """
+
+    status = 403
+    code = "insufficient_scope"
+
+
+class InvalidPipe(PixelError):
+    """There is no report of this name.
+
+    GET /api/v1/pixel/metrics lists them all. details.did_you_mean names a close one.
+    """
+
+    status = 400
+    code = "invalid_pipe"
+
+
+class InvalidBody(PixelError):
+    """The request body is not valid.
+
+    details names each wrong field with what is wrong with it; _body speaks of the whole. Mend the request: the same
+    one will fail again.
+    """
+
+    status = 400
+    code = "invalid_body"
+    speaks_for = (ValidationError, envelope.NotStrictJson, ParseException)
+
+
+class InvalidQuery(PixelError):
+    """A query parameter is wrong or unknown.
+
+    details names each wrong parameter with what is wrong with it.
+    """
+
+    status = 400
+    code = "invalid_query"
+
+
+class BadRequest(PixelError):
+    """The request could not be understood.
+
+    Check its framing: the Host header, the length, the encoding.
+    """
+
+    status = 400
+    code = "bad_request"
+
+
+class NotFound(PixelError):
+    """There is nothing at this address.
+
+    Check the path against the list of endpoints.
+    """
+
+    status = 404
+    code = "not_found"
+    speaks_for = (WerkzeugNotFound,)
+
+
+class WebsiteNotFound(PixelError):
+    """There is no such website in this workspace.
+
+    GET /api/v1/pixel/websites lists those that this key may see.
+    """
+
+    status = 404
+    code = "website_not_found"
+
+
+class EventNotFound(PixelError):
+    """There is no event of this id in this workspace.
+
+    Check the event_id that the accepting request returned.
+    """
+
+    status = 404
+    code = "event_not_found"
+
+
+class MethodNotAllowed(PixelError):
+    """This address does not take that method.
+
+    details.allowed, and the Allow header, list the methods it takes.
+    """
+
+    status = 405
+    code = "method_not_allowed"
+    speaks_for = (WerkzeugMethodNotAllowed,)
+
+
+class PayloadTooLarge(PixelError):
+    """The request body is larger than this endpoint takes.
+
+    details.limit_bytes is the limit. Send events in smaller batches.
+    """
+
+    status = 413
+    code = "payload_too_large"
+    speaks_for = (RequestEntityTooLarge,)
+
+
+class UnsupportedMediaType(PixelError):
+    """The request body is not of a type this endpoint takes.
+
+    Set the Content-Type header to one of details.expected.
+    """
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RateLimitExceeded(PixelError):
+    """The workspace has spent its calls for this minute.
+
+    Wait as many seconds as the Retry-After header says, and add a little jitter. Batches count as one call.
+    """
+
+    status = 429
+    code = "rate_limit_exceeded"
+    retry = True
+
+    def __init__(self, limit, retry_after):
+        super().__init__(
+            f"Rate limit exceeded. Try again in {retry_after} seconds.",
+            limit=limit,
+            window="1 minute",
+            retry_after=retry_after,
+        )
+        self.headers = {"Retry-After": str(retry_after)}
+
+
+class _Unavailable(PixelError):
+    """Something this request needs is away."""
+
+    status = 503
+    retry = True
+
+    def __init__(self, message=None, /, retry_after=5, **details):
+        super().__init__(message, **details)
+        self.headers = {"Retry-After": str(max(1, math.ceil(retry_after)))}
+
+
+class IngestUnavailable(_Unavailable):
+    """This server does not take events: its analytics ingest setting is missing.
+
+    Whoever runs the server sets ANALYTICS_INGEST_URL. Contact support.
+    """
+
+    code = "ingest_unavailable"
+
+
+class IdentifyUnavailable(_Unavailable):
+    """This server does not take identify calls: its identify ingest setting is missing.
+
+    Whoever runs the server sets IDENTIFY_INGEST_URL. Contact support.
+    """
+
+    code = "identify_unavailable"
+
+
+class AnalyticsError(_Unavailable):
+    """The analytics warehouse failed or took too long.
+
+    Retry after a short backoff. Events go on being accepted meanwhile, and none is lost.
+    """
+
+    code = "analytics_error"
+
+
+class ServiceUnavailable(_Unavailable):
+    """A store that this request needs is away.
+
+    Retry after the time that the Retry-After header gives. What was not acknowledged was not counted.
+    """
+
+    code = "service_unavailable"
+    speaks_for = (OperationalError, InterfaceError, PoolTimeout)
+
+
+class InternalError(PixelError):
+    """Something failed on the server that should not have.
+
+    Retry with exponential backoff; if it stays, send the request_id to support: with it they see this exact request.
+    """
+
+    status = 500
+    code = "internal_error"
+    retry = True
+
+
+@cache
+def catalogue():
+    """Every error a caller can meet, in the order of this file."""
+
+    def below(cls):
+        for sub in cls.__subclasses__():
+            if sub.code:
+                yield sub
+            yield from below(sub)
+
+    return sorted(below(PixelError), key=lambda cls: inspect.getsourcelines(cls)[1])
+
+
+def translate(error):
+    """The PixelError that speaks for any exception."""
+    if isinstance(error, PixelError):
+        return error
+    for cls in catalogue():
+        if isinstance(error, cls.speaks_for):
+            return _with_details(cls(), error)
+    if isinstance(error, HTTPException) and error.code and error.code >= 400:
+        spoken = BadRequest() if error.code < 500 else InternalError()
+        spoken.status = error.code
+        return spoken
+    return InternalError()
+
+
+def _with_details(spoken, error):
+    if isinstance(error, ValidationError):
+        spoken.details = flat(error.messages)
+    elif isinstance(error, envelope.NotStrictJson):
+        spoken.details = {"_body": [str(error)]}
+    elif isinstance(error, ParseException):
+        spoken.details = {"_body": ["The body's framing is broken."]}
+    elif isinstance(error, WerkzeugMethodNotAllowed):
+        spoken.details = {"allowed": sorted(set(error.valid_methods or ()) - {"OPTIONS"})}
+        spoken.headers["Allow"] = ", ".join(spoken.details["allowed"])
+    elif isinstance(error, RequestEntityTooLarge):
+        spoken.details = {"limit_bytes": g.most_bytes}
+    return spoken
+
+
+def flat(messages, prefix=""):
+    """Marshmallow's nested messages as one level: `{"events.3.name": ["..."]}`; `_schema` becomes `_body`."""
+    if isinstance(messages, list):
+        return {prefix or "_body": messages}
+    found = {}
+    for name, below in messages.items():
+        name = "_body" if name == "_schema" and not prefix else str(name)
+        found |= flat(below, f"{prefix}.{name}" if prefix else name)
+    return found
+
+
+def answer(error):
+    """The response for any exception: the envelope under /api and /v0, a page elsewhere. There is no other way."""
+    if isinstance(error, HTTPException) and (error.code is None or error.code < 400):
+        return error
+    spoken = translate(error)
+    g.entry.failed(spoken, error)
+    if is_api():
+        response = envelope.failure(spoken, g.entry.request_id)
+    else:
+        response = request_page(spoken)
+    if spoken.status in (429, 503):
+        spoken.headers.setdefault("Retry-After", "5")
+    response.headers.extend(spoken.headers)
+    response.headers["Link"] = f'</docs/errors#{spoken.code}>; rel="help"'
+    if spoken.status in (401, 403):
+        response.headers["WWW-Authenticate"] = _challenge(spoken)
+    return response
+
+
+def is_api():
+    """Whether this request gets JSON: it is under /api or /v0."""
+    path = request.path
+    return path.startswith(("/api/", "/v0/")) or path in ("/api", "/v0")
+
+
+def request_page(error):
+    """The page a person sees: the same code and request id as the envelope."""
+    page = render_template("error.html", error=error, request_id=g.entry.request_id)
+    return current_app.response_class(page, status=error.status, mimetype="text/html")
+
+
+def _challenge(error):
+    parts = ['Bearer realm="pixel"']
+    if challenge := getattr(error, "challenge", "insufficient_scope"):
+        parts.append(f'error="{challenge}"')
+    if "required" in error.details:
+        parts.append(f'scope="{error.details["required"]}"')
+    return ", ".join(parts)

@@ -1,0 +1,187 @@
+"""Events: taken in once, durably, and found again by their id."""
+
+import hashlib
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+import orjson
+from flask import current_app
+
+from pixel import agents, clock, errors, ids, journal, sources
+from pixel.extensions import journal as book
+from pixel.extensions import warehouse
+
+TAGS = (
+    "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "gclid", "fbclid", "msclkid", "ttclid",
+)  # fmt: skip
+_AS_GIVEN = ("visitor_id", "session_id", "user_id", "title", "language", "screen", "goal", "value", "currency",
+             "transaction_id", "provider", "props")  # fmt: skip
+_MOST_TAG = 500
+
+
+class Ready(NamedTuple):
+    """An event as it will be stored: its warehouse row, and its record in the journal."""
+
+    row: dict
+    frame: bytes
+
+
+def prepare(event, site, request_id, lasting=False):
+    """Make an event, validated and of the website `site`, ready to be kept. Nothing is kept yet.
+
+    `event` has the fields of the API; in place of `url`, `query` may hold a query string. `lasting` has its event_id
+    known for good and not for 24 hours, for a source that may be read again at any time.
+    """
+    received = clock.milliseconds()
+    row = _row(event, site, request_id, received)
+    key = _key("event", site.id, row["event_id"])
+    transaction = event.get("transaction_id")
+    other = _key("payment", site.id, event.get("provider", ""), transaction) if transaction else journal.NO_KEY
+    row["event_key"] = key.hex()
+    flags = journal.FOREVER if lasting else 0
+    return Ready(row, journal.frame("events", orjson.dumps(row), received, key, other, flags))
+
+
+def keep(ready):
+    """Write prepared events to the journal and sync it: when this returns, they will be in the reports, once.
+
+    Raises ServiceUnavailable, and then none of them counts as accepted.
+    """
+    book.append(b"".join(event.frame for event in ready))
+
+
+def refuse_if_unavailable():
+    """Raise IngestUnavailable when this server is not set up to take events."""
+    if not current_app.config["ANALYTICS_INGEST_URL"]:
+        raise errors.IngestUnavailable()
+
+
+def receipt(workspace_id, website_ids, event_id):
+    """What became of an event: its facts and whether it is `accepted` (durable) or `stored` (in the reports).
+
+    Raises EventNotFound, or AnalyticsError when the warehouse must be asked and is away.
+    """
+    # The journal is looked at before and after the warehouse, because an event moves from the one to the other.
+    try:
+        found = _stored(workspace_id, website_ids, event_id)
+        if not found:
+            found = _waiting(workspace_id, website_ids, event_id) or _stored(workspace_id, website_ids, event_id)
+    except errors.AnalyticsError:
+        found = _waiting(workspace_id, website_ids, event_id)
+        if not found:
+            raise
+    if not found:
+        raise errors.EventNotFound()
+    return found
+
+
+def _row(event, site, request_id, received):
+    url = event.get("url")
+    tags = _tags(event, url.query if url else event.get("query", ""))
+    hostname = (event.get("hostname") or (url.hostname if url else "")).lower()
+    origin, referrer_url = _origin(event.get("referrer", ""), site.domain, hostname, tags)
+    agent = agents.classify(event.get("user_agent", ""))
+    moment = event.get("timestamp")
+    row = {
+        "workspace_id": site.workspace_id,
+        "website_id": site.id,
+        "name": event["name"],
+        "event_id": event.get("event_id") or ids.in_time("evt_"),
+        "request_id": request_id,
+        "timestamp": clock.warehouse_moment(moment) if moment else clock.warehouse(received),
+        "received_at": clock.warehouse(received),
+        "hostname": hostname,
+        "path": event.get("path") or (url.path or "/" if url else ""),
+        "referrer": origin.referrer,
+        "referrer_url": referrer_url,
+        "channel": origin.channel,
+        "source": origin.source,
+        "medium": origin.medium,
+        "campaign": origin.campaign,
+        "llm_engine": origin.llm_engine,
+        "country": event.get("country", "").upper(),
+        "device": event.get("device") or agent.device,
+        "browser": event.get("browser") or agent.browser,
+        "os": event.get("os") or agent.os,
+        "bot": agent.bot,
+        **tags,
+    }
+    for name in _AS_GIVEN:
+        if name in event:
+            row[name] = event[name]
+    if "amount" in event:
+        row["amount"] = str(event["amount"])
+    if "visitor_id" not in event and event.get("ip") and event.get("user_agent"):
+        row["visitor_id"] = _visitor(site.id, event["ip"], event["user_agent"])
+    return row
+
+
+def _tags(event, query):
+    """The campaign tags and click ids: as given, else from the address's query."""
+    tags = {name: event[name] for name in TAGS if event.get(name)}
+    if query:
+        for name, value in parse_qsl(query[:4000], errors="replace"):
+            if name in TAGS and value and name not in tags:
+                tags[name] = value.replace("\0", "")[:_MOST_TAG]
+    return tags
+
+
+def _origin(referrer, domain, hostname, tags):
+    """Where the event came from, and the address it came from if that is not the site's own."""
+    if not tags and len(referrer) <= _MOST_TAG:
+        return _untagged_origin(referrer, domain, hostname)
+    host, address = sources.split_referrer(referrer)
+    origin = sources.classify(host, {domain, hostname}, tags)
+    return origin, address if origin.referrer else ""
+
+
+@lru_cache(10_000)
+def _untagged_origin(referrer, domain, hostname):
+    host, address = sources.split_referrer(referrer)
+    origin = sources.classify(host, {domain, hostname}, {})
+    return origin, address if origin.referrer else ""
+
+
+def _visitor(website_id, ip, user_agent):
+    """An id for who sent no id: the same for the same address and browser, and not to be turned back into them."""
+    return "v_" + _digest(_secret(), "visitor", website_id, ip, user_agent).hex()
+
+
+def _secret():
+    return hashlib.sha256(b"visitor ids\0" + current_app.config["SECRET_KEY"].encode()).digest()
+
+
+def _key(*parts):
+    """What an event is counted once by, as 16 bytes."""
+    return _digest(b"", *parts)
+
+
+def _digest(key, *parts):
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16, key=key).digest()
+
+
+def _stored(workspace_id, website_ids, event_id):
+    rows = warehouse.query(
+        "SELECT event_id, website_id, name, received_at, request_id FROM events"
+        " WHERE workspace_id = {workspace:String} AND has({websites:Array(String)}, website_id)"
+        " AND event_id = {event:String} ORDER BY received_at DESC LIMIT 1",
+        {"workspace": workspace_id, "websites": website_ids, "event": event_id},
+    )["data"]
+    return {"status": "stored", **rows[0]} if rows else None
+
+
+def _waiting(workspace_id, website_ids, event_id):
+    needle = orjson.dumps({"event_id": event_id})[1:-1]
+    for record in journal.find(book.folder, needle):
+        if record.table == "events":
+            row = orjson.loads(record.row)
+            if row["workspace_id"] == workspace_id and row["website_id"] in website_ids and row["event_id"] == event_id:
+                facts = {name: row[name] for name in ("event_id", "website_id", "name", "received_at", "request_id")}
+                return {"status": "accepted", **facts, "received_at": row["received_at"].replace(" ", "T") + "Z"}
+    return None
+
+
+def shown(row):
+    """A row as people are shown it: without what is the server's own."""
+    return {name: value for name, value in row.items() if name not in ("workspace_id", "event_key")}

@@ -1,0 +1,74 @@
+"""Names for things: ids in order of time, and random ones."""
+
+import base64
+import os
+import re
+import secrets
+import threading
+import time
+
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_REQUEST_ID = re.compile(r"req_[0-7][0-9a-hjkmnp-tv-z]{25}")
+
+
+def in_time(prefix):
+    """`prefix` and a UUIDv7 (RFC 9562) as 26 characters of lower-case Crockford base32: sorts by its time."""
+    number = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + _random_bytes())
+    number[6] = 0x70 | number[6] & 0x0F
+    number[8] = 0x80 | number[8] & 0x3F
+    return prefix + base64.b32encode(b"\0\0\0\0" + number)[-26:].translate(_CROCKFORD).decode()
+
+
+class _Chance(threading.local):
+    """Random bytes in stock, because each call to the system lets go of Python's interpreter lock."""
+
+    stock, left = b"", 0
+
+
+_chance = _Chance()
+
+
+def _random_bytes():
+    """Ten random bytes."""
+    if not _chance.left:
+        _chance.stock, _chance.left = os.urandom(1000), 100
+    _chance.left -= 1
+    return _chance.stock[_chance.left * 10 : _chance.left * 10 + 10]
+
+
+def _after_fork():
+    global _chance
+    _chance = _Chance()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def milliseconds(in_time_id):
+    """When an id of `in_time` was made, in milliseconds since 1970."""
+    digits = in_time_id[-26:].upper()
+    number = 0
+    for digit in digits:
+        number = number * 32 + "0123456789ABCDEFGHJKMNPQRSTVWXYZ".index(digit)
+    return number >> 80
+
+
+def find_request_id(text):
+    """The first request id within `text`, or None: it may come with quotes, spaces or a whole error around it."""
+    found = _REQUEST_ID.search(text)
+    return found.group() if found else None
+
+
+def random(length):
+    """`length` random base62 characters: 5.95 bits each."""
+    return "".join(secrets.choice(_BASE62) for _ in range(length))
+
+
+def base62(number, length):
+    """A number as `length` base62 characters, padded with zeros."""
+    digits = ""
+    for _ in range(length):
+        number, rest = divmod(number, 62)
+        digits = _BASE62[rest] + digits
+    return digits

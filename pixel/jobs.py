@@ -1,0 +1,58 @@
+"""What the engine's process does by the clock."""
+
+from datetime import UTC, datetime, timedelta
+
+from pixel import clock, keys
+from pixel.extensions import answers, counters, warehouse
+
+
+def schedule(app, engine):
+    """Give the engine its jobs."""
+
+    def in_app(job):
+        def run():
+            with app.app_context():
+                job()
+
+        run.__name__ = job.__name__
+        return run
+
+    engine.every(5, in_app(note_key_use))
+    engine.every(60, in_app(sweep))
+    engine.every(3600, in_app(forget_old_requests))
+
+
+def note_key_use():
+    """Keep with each key when and from where it was last used."""
+    rows = warehouse.query(
+        "SELECT key_id, max(at) AS last, argMax(address, at) AS address, argMax(user_agent, at) AS user_agent"
+        " FROM requests WHERE key_id != '' AND at > {since:DateTime64(3)} GROUP BY key_id",
+        {"since": (clock.now() - timedelta(minutes=2)).strftime("%Y-%m-%d %H:%M:%S.000")},
+    )["data"]
+    if rows:
+        keys.note_use({r["key_id"]: (_moment(r["last"]), r["address"], r["user_agent"]) for r in rows})
+
+
+def sweep():
+    """Drop what has run out: counters of past minutes, answers too old to give."""
+    counters.storage.sweep()
+    answers.sweep()
+
+
+def forget_old_requests():
+    """Drop the days of the request log that are older than REQUEST_LOG_DAYS."""
+    from flask import current_app
+
+    oldest = (clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)).strftime("%Y%m%d")
+    rows = warehouse.query(
+        "SELECT DISTINCT partition FROM system.parts WHERE database = currentDatabase() AND table = 'requests'"
+        " AND active AND partition < {oldest:String}",
+        {"oldest": oldest},
+    )["data"]
+    engine = warehouse.start()
+    for row in rows:
+        engine.command(f"ALTER TABLE requests DROP PARTITION {int(row['partition'])}")
+
+
+def _moment(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)

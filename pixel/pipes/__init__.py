@@ -1,0 +1,102 @@
+"""Reports as files: one `.sql` a pipe, its name its address, its header its manual, its placeholders its parameters.
+
+A header line is `-- title: ...`, `-- about: ...`, `-- <parameter>: <allowed>; default <value>. <Words.>` or
+`-- returns <column>: <Words.>`; a line that begins with two more spaces goes on with the one before, and the header
+ends with the first line that is no such comment. A file whose name begins with an underscore has no address.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+#: Bound by the server in every pipe, besides the common parameters that callers give.
+BOUND = {"workspace", "websites", "since", "until", "now", "timezone", "bots", "filters", "limit", "offset"}
+
+_PLACEHOLDER = re.compile(r"\{(\w+):([\w(), ']+)\}")
+_HEADER = re.compile(r"-- (returns )?(\w+): (.+)")
+_RULE = re.compile(
+    r"(?:one of (?P<words>[\w, -]+)|(?P<low>-?\d+)\.\.(?P<high>\d+))?[;,]?\s*"
+    r"default (?P<default>\"[^\"]*\"|[^.]+)\. (?P<about>.+)"
+)
+
+
+class Parameter(NamedTuple):
+    """One parameter of a pipe. `words` are the allowed ones, or `low` and `high` the allowed range; else any text."""
+
+    name: str
+    type: str
+    default: str
+    about: str
+    words: tuple = ()
+    low: int | None = None
+    high: int | None = None
+
+
+class Pipe(NamedTuple):
+    """One report."""
+
+    name: str
+    title: str
+    about: str
+    parameters: tuple
+    columns: dict
+    sql: str
+
+
+class BrokenPipe(Exception):
+    """A pipe's file does not say what it must."""
+
+
+@cache
+def all():
+    """Every pipe that has an address, as `{name: Pipe}`."""
+    files = sorted(Path(__file__).parent.glob("*.sql"))
+    return {file.stem: parse(file.stem, file.read_text()) for file in files if not file.stem.startswith("_")}
+
+
+def parse(name, text):
+    """The Pipe that a file's text declares. Raises BrokenPipe."""
+    title = about = ""
+    parameters, columns = [], {}
+    types = dict(_PLACEHOLDER.findall(text))
+    if types.get("workspace") != "String":
+        raise BrokenPipe(f"{name} does not ask for {{workspace:String}}.")
+    for line in _header_lines(text):
+        found = _HEADER.fullmatch(line)
+        if not found:
+            raise BrokenPipe(f"{name}: no header line: {line}")
+        returns, word, words = found.groups()
+        if returns:
+            columns[word] = words
+        elif word == "title":
+            title = words
+        elif word == "about":
+            about = words
+        else:
+            parameters.append(_parameter(name, word, words, types))
+    undeclared = types.keys() - BOUND - {parameter.name for parameter in parameters}
+    if undeclared or not (title and about and columns):
+        raise BrokenPipe(f"{name} lacks a title, an about, columns or a line for {sorted(undeclared)}.")
+    return Pipe(name, title, about, tuple(parameters), columns, text)
+
+
+def _header_lines(text):
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("-- "):
+            break
+        if line.startswith("--   ") and lines:
+            lines[-1] += " " + line[2:].strip()
+        else:
+            lines.append(line.strip())
+    return lines
+
+
+def _parameter(pipe, name, rule, types):
+    found = _RULE.fullmatch(rule)
+    if not found or name not in types:
+        raise BrokenPipe(f"{pipe}: no rule for a parameter that is used: {name}: {rule}")
+    words = tuple(word.strip() for word in (found["words"] or "").split(",") if word.strip())
+    low, high = (int(found[end]) if found[end] else None for end in ("low", "high"))
+    return Parameter(name, types[name], found["default"].strip('"'), found["about"], words, low, high)

@@ -1,0 +1,27 @@
+-- title: Realtime visitors
+-- about: Visitors and pageviews in each of the last 60 minutes that has any event, newest first. The range asked for
+--   does not matter: it is always the hour that ends now.
+-- returns minute: Start of the minute, in UTC.
+-- returns visitors: Distinct visitors with any event in that minute.
+-- returns pageviews: Pageviews in that minute.
+-- returns live_visitors: Distinct visitors with any event in the last 5 minutes; the same on every row.
+SELECT
+    iso(start)                          AS minute,
+    visitors,
+    pageviews,
+    uniqExactIfMerge(live) OVER ()      AS live_visitors
+FROM (
+    SELECT
+        toStartOfMinute(timestamp)          AS start,
+        uniqExactIf(visitor, visitor != 0)  AS visitors,
+        countIf(name = 'pageview')          AS pageviews,
+        uniqExactIfState(
+            visitor, visitor != 0 AND timestamp > {now:DateTime64(3, 'UTC')} - INTERVAL 5 MINUTE) AS live
+    FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                     since = {now:DateTime64(3, 'UTC')} - INTERVAL 3599999 MILLISECOND,
+                     until = {now:DateTime64(3, 'UTC')} + INTERVAL 1 MILLISECOND,
+                     bots = {bots:String}, filters = {filters:Array(String)})
+    GROUP BY start
+)
+ORDER BY minute DESC
+LIMIT {limit:UInt32} OFFSET {offset:UInt32}

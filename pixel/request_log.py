@@ -1,0 +1,145 @@
+"""The request log: every request gets an id, and support finds it by that."""
+
+import logging
+import re
+import time
+import traceback
+
+import orjson
+from flask import g, has_request_context, request
+
+from pixel import clock, ids, journal, redaction
+from pixel.extensions import journal as book
+from pixel.extensions import lines, warehouse
+
+_WELL_FORMED = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+_LOG = logging.getLogger("pixel")
+
+
+class Entry:
+    """What becomes known of one request on its way."""
+
+    __slots__ = (
+        "body",
+        "caller",
+        "code",
+        "event_ids",
+        "exception",
+        "lap",
+        "rate",
+        "received",
+        "request_id",
+        "required",
+        "started",
+        "steps",
+    )  # fmt: skip
+
+    def __init__(self):
+        self.request_id = ids.in_time("req_")
+        self.received = clock.milliseconds()
+        self.started = self.lap = time.perf_counter()
+        self.steps = []
+        self.code = self.exception = self.required = ""
+        self.caller = self.rate = self.body = None
+        self.event_ids = ()
+
+    def step(self, name):
+        """Note that `name` is done; it took the time since the step before."""
+        now = time.perf_counter()
+        self.steps.append((name, round((now - self.lap) * 1000, 3)))
+        self.lap = now
+
+    def failed(self, spoken, error):
+        """Note what went wrong: the code the caller is told, and for a failure of ours the exception itself."""
+        self.code = spoken.code
+        if spoken.status >= 500:
+            self.exception = _place_and_trace(error)
+            _LOG.error("%s", spoken.code, extra={"request_id": self.request_id, "exception": self.exception})
+
+
+def begin():
+    """Give the current request its id and start its clock."""
+    g.entry = Entry()
+
+
+def finish(response):
+    """Write the row and the line of the current request, whatever became of it, and stamp the response with its id."""
+    entry = g.entry
+    entry.step("answer")
+    response.headers.add("X-Request-Id", entry.request_id)
+    row = _row(entry, response)
+    line = {name: row[name] for name in _IN_LINE}
+    lines.put(orjson.dumps({"at": row["at"], "level": "info", "event": "request", **line}))
+    try:
+        book.append_later(journal.frame("requests", orjson.dumps(row), entry.received))
+    except OSError:
+        _LOG.exception("request log", extra={"request_id": entry.request_id})
+    return response
+
+
+def find(request_id):
+    """The row of one request as a dict, or None. Raises WarehouseFailed.
+
+    A request is looked for in the journal too, so that it is found before it is loaded.
+    """
+    for record in journal.find(book.folder, request_id.encode()):
+        if record.table == "requests" and (row := orjson.loads(record.row))["request_id"] == request_id:
+            return row
+    found = warehouse.query("SELECT * FROM requests WHERE request_id = {id:String} LIMIT 1", {"id": request_id})
+    return found["data"][0] if found["data"] else None
+
+
+def current_id():
+    """The id of the request being served, or None outside of one."""
+    return g.entry.request_id if has_request_context() and "entry" in g else None
+
+
+_IN_LINE = (
+    "request_id",
+    "method",
+    "path",
+    "route",
+    "status",
+    "code",
+    "milliseconds",
+    "workspace_id",
+    "key_id",
+    "client_request_id",
+)
+
+
+def _row(entry, response):
+    caller, rate = entry.caller, entry.rate
+    environ, rule = request.environ, request.url_rule
+    client_id = environ.get("HTTP_X_REQUEST_ID", "")
+    error = response.status_code >= 400 and response.mimetype == "application/json"
+    return {
+        "request_id": entry.request_id,
+        "at": clock.warehouse(entry.received),
+        "workspace_id": caller.workspace_id if caller else "",
+        "key_id": caller.key.id if caller else "",
+        "method": environ["REQUEST_METHOD"][:20],
+        "path": redaction.line(request.path),
+        "query": redaction.query(environ.get("QUERY_STRING", "")),
+        "route": rule.rule if rule else "",
+        "status": response.status_code,
+        "code": entry.code,
+        "milliseconds": round((time.perf_counter() - entry.started) * 1000, 3),
+        "steps": entry.steps,
+        "scope_required": entry.required,
+        "scopes": caller.key.scopes if caller else (),
+        "rate_limit": rate.limit if rate else 0,
+        "rate_remaining": rate.remaining if rate else 0,
+        "address": redaction.address(environ.get("REMOTE_ADDR", "")),
+        "user_agent": redaction.line(environ.get("HTTP_USER_AGENT", "")[:500]),
+        "client_request_id": client_id if client_id and _WELL_FORMED.fullmatch(client_id) else "",
+        "request_body": redaction.body(entry.body) if entry.body else "",
+        "response_body": redaction.body(response.get_data()) if error else "",
+        "event_ids": entry.event_ids,
+        "exception": entry.exception,
+    }
+
+
+def _place_and_trace(error):
+    lines = traceback.format_exception(error)
+    return redaction.body("".join(lines)[-redaction.MOST_BYTES :].encode())

@@ -1,0 +1,88 @@
+"""The warehouse: where events are kept and reports are asked. One interface, whoever runs the engine.
+
+The embedded engine takes one process per folder. Under gunicorn that is the engine process; a plain `flask run`, a
+command or a test becomes the engine itself. Whoever holds the folder's lock is the engine and listens on a socket;
+everyone else asks through it.
+"""
+
+import threading
+import time
+
+import orjson
+
+from pixel.errors import AnalyticsError
+
+
+class Warehouse:
+    """This process's way to the warehouse: the engine itself, or the line to it."""
+
+    def __init__(self):
+        self.folder = self.journal_folder = None
+        self._may_be_engine = False
+        #: Called with the engine when this process becomes it.
+        self.on_start = None
+        self._engine = None
+        self._line = None
+        self._lock = threading.Lock()
+
+    def bind(self, folder, journal_folder, may_be_engine):
+        """Say where everything is. Nothing is opened yet."""
+        self.folder, self.journal_folder = folder, journal_folder
+        self._may_be_engine = may_be_engine
+
+    def start(self):
+        """Become the engine if this process may and no other is; else make ready to ask the one that is.
+
+        Returns the engine, or None when another process is it.
+        """
+        from pixel.warehouse.engine import Engine, EngineRuns
+        from pixel.warehouse.line import Line
+
+        if self.folder is None:
+            raise AnalyticsError("This server has no warehouse: its analytics setting is missing.")
+        with self._lock:
+            if self._engine is None and self._may_be_engine:
+                try:
+                    self._engine = Engine(self.folder, self.journal_folder)
+                    if self.on_start:
+                        self.on_start(self._engine)
+                except EngineRuns:
+                    pass
+            if self._engine is None and self._line is None:
+                self._line = Line(self.folder)
+        return self._engine
+
+    def become_engine(self):
+        """Be the engine, as soon as whoever still is has let go of the folder."""
+        self._may_be_engine = True
+        while self.start() is None:
+            time.sleep(0.1)
+
+    def stop(self):
+        """Let go of the engine, if this process is it."""
+        with self._lock:
+            engine, self._engine, self._line = self._engine, None, None
+        if engine is not None:
+            engine.stop()
+
+    def query(self, sql, parameters=None):
+        """The engine's own answer as a dict: `data` (rows), `meta` (names and types), `rows`, `statistics`.
+
+        `parameters` fill the `{name:Type}` places. Raises AnalyticsError.
+        """
+        answer = orjson.loads(self._ask("query", sql, parameters or {}))
+        answer.pop("rows_before_limit_at_least", None)
+        return answer
+
+    def status(self):
+        """How the engine is: pid, bytes and seconds that the journal is ahead of the warehouse, the last failure."""
+        return orjson.loads(self._ask("status"))
+
+    def load(self):
+        """Load what the journal holds now, and return when it is loaded. Raises AnalyticsError."""
+        self._ask("load")
+
+    def _ask(self, action, *arguments):
+        if self._engine is None and self._line is None:
+            self.start()
+        return (self._engine or self._line).ask(action, *arguments)

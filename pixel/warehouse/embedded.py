@@ -1,0 +1,95 @@
+"""The embedded ClickHouse engine, in the one process that may open its folder."""
+
+import queue
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixel.errors import AnalyticsError
+
+#: A query that takes longer is given up.
+QUERY_SECONDS = 10
+#: Queries that run at once; more wait.
+QUERIES = 4
+
+_SETTINGS = {
+    "max_execution_time": QUERY_SECONDS,
+    "max_threads": 2,
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_named_tuples_as_objects": 1,
+    "date_time_output_format": "iso",
+    # Compiling to machine code costs more than it saves on queries of this size.
+    "compile_expressions": 0,
+    "compile_aggregate_expressions": 0,
+    "compile_sort_description": 0,
+}
+_TABLES = Path(__file__).parent / "tables"
+
+
+class Embedded:
+    """An open engine. One client a thread at a time: clients are handed out and given back."""
+
+    def __init__(self, folder):
+        # Here and not above: only the engine's process pays the seconds and megabytes of this import.
+        import clickhouse_connect
+
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._clients = queue.LifoQueue()
+        # History may be backfilled, so a load may touch every month since 2010.
+        writing = {"max_partitions_per_insert_block": 0}
+        self._writer = clickhouse_connect.create_client(interface="chdb", path=str(folder), settings=writing)
+        for _ in range(QUERIES):
+            self._clients.put(clickhouse_connect.create_client(interface="chdb", path=str(folder), settings=_SETTINGS))
+        self.set_up()
+
+    def set_up(self):
+        """Make the tables, views and functions. Every statement may run again, and does at each start."""
+        for file in sorted(_TABLES.glob("*.sql")):
+            for statement in statements(file.read_text()):
+                self._writer.command(statement)
+
+    def query(self, sql, parameters):
+        """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
+        with self._client() as client, _translated():
+            return client.raw_query(sql, parameters=parameters, fmt="JSON")
+
+    def insert(self, table, rows: bytes):
+        """Insert rows given as JSON objects, one a line; they are synced to disk when this returns.
+
+        Raises the client's DatabaseError.
+        """
+        self._writer.raw_insert(table, insert_block=rows, fmt="JSONEachRow")
+
+    def command(self, sql):
+        """Run one statement that answers nothing."""
+        self._writer.command(sql)
+
+    def close(self):
+        while not self._clients.empty():
+            self._clients.get().close()
+        self._writer.close()
+
+    @contextmanager
+    def _client(self):
+        try:
+            client = self._clients.get(timeout=QUERY_SECONDS)
+        except queue.Empty:
+            raise AnalyticsError("The analytics warehouse is busy.") from None
+        try:
+            yield client
+        finally:
+            self._clients.put(client)
+
+
+def statements(sql):
+    """The statements of a file: each ends with a semicolon at the end of a line."""
+    return [statement for statement in (part.strip() for part in (sql + "\n").split(";\n")) if statement]
+
+
+@contextmanager
+def _translated():
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        yield
+    except ClickHouseError as error:
+        raise AnalyticsError() from error

@@ -1,0 +1,110 @@
+"""The engine: the one process that has the embedded warehouse open, loads the journal into it and answers for it."""
+
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import orjson
+
+from pixel.errors import AnalyticsError
+from pixel.warehouse import line
+from pixel.warehouse.embedded import Embedded
+from pixel.warehouse.loader import Loader
+
+#: Between two loads: each makes a part in the warehouse, and a report may be this much behind.
+LOAD_SECONDS = 0.3
+
+_LOG = logging.getLogger("pixel.engine")
+
+
+class EngineRuns(Exception):
+    """Another process is the engine of this folder."""
+
+
+class Engine:
+    """Lock, warehouse, loader and switchboard of one folder."""
+
+    def __init__(self, folder, journal_folder):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder / "engine.lock")
+        try:
+            self._warehouse = Embedded(self.folder / "data")
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._loader = Loader(self._warehouse, journal_folder, self.folder / "loader.sqlite")
+        self._stopping = threading.Event()
+        self._loading = threading.Lock()
+        self._jobs = []
+        self._switchboard = line.Switchboard(self.folder, self.ask)
+        self._thread = threading.Thread(target=self._load_for_ever, name="loader", daemon=True)
+        self._thread.start()
+
+    def every(self, seconds, job):
+        """Call `job()` every so many seconds, from the engine's loading thread."""
+        self._jobs.append([seconds, time.monotonic() + seconds, job])
+
+    def ask(self, action, *arguments):
+        """Answer one question as bytes: query(sql, parameters), status() or load(). Raises AnalyticsError."""
+        return {"query": self._warehouse.query, "status": self._status, "load": self._load}[action](*arguments)
+
+    def command(self, sql):
+        """Run a statement that answers nothing, between two loads."""
+        with self._loading:
+            self._warehouse.command(sql)
+
+    def stop(self):
+        """Load what is there, then let go of the folder."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        self._switchboard.close()
+        self._loader.close()
+        self._warehouse.close()
+        os.close(self._lock)
+
+    def _load_for_ever(self):
+        while not self._stopping.wait(LOAD_SECONDS):
+            try:
+                self._load()
+            except AnalyticsError as error:
+                _LOG.error("load failed: %s", error.__cause__ or error)
+                self._stopping.wait(1)
+            self._run_jobs()
+
+    def _load(self):
+        with self._loading:
+            self._loader.load()
+
+    def _run_jobs(self):
+        for entry in self._jobs:
+            seconds, due, job = entry
+            if time.monotonic() >= due:
+                entry[1] = time.monotonic() + seconds
+                try:
+                    job()
+                except Exception:
+                    _LOG.exception("job %s failed", job.__name__)
+
+    def _status(self):
+        return orjson.dumps({"pid": os.getpid(), **self._loader.status()})
+
+
+def die_with_parent():
+    """Have the kernel kill this process when its parent dies: an orphan would hold the folder's lock."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _lock(path):
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise EngineRuns(f"Another process has the warehouse in {path.parent} open.") from None
+    return fd

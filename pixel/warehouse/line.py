@@ -1,0 +1,127 @@
+"""The line between a process that asks the warehouse and the engine that answers: a Unix socket, JSON, bytes."""
+
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from multiprocessing.connection import Client, Listener
+from pathlib import Path
+
+import orjson
+
+from pixel.errors import AnalyticsError
+
+ANSWER_SECONDS = 12
+#: A killed engine is back after a second or two; asking callers wait this long before they are told.
+CONNECT_SECONDS = 0.5
+#: Calls that may wait for the engine at once in one process, so that threads are left for taking events.
+CALLS = 4
+
+_FAILED, _ANSWERED = b"-", b"+"
+
+
+def address(folder):
+    """Where the engine of a warehouse folder listens. A socket's path is at most some 100 characters long."""
+    near = Path(folder).resolve() / "engine.sock"
+    if len(os.fsencode(near)) < 100:
+        return str(near)
+    mine = Path(tempfile.gettempdir()) / f"pixel-{os.getuid()}"
+    mine.mkdir(mode=0o700, exist_ok=True)
+    return str(mine / hashlib.sha256(os.fsencode(near)).hexdigest()[:32])
+
+
+class Line:
+    """The asking end. One connection a thread."""
+
+    def __init__(self, folder):
+        self._address = address(folder)
+        self._local = threading.local()
+        self._calls = threading.BoundedSemaphore(CALLS)
+
+    def ask(self, action, *arguments):
+        """The engine's answer as bytes. Raises AnalyticsError when it fails, is away or takes too long."""
+        if not self._calls.acquire(timeout=ANSWER_SECONDS):
+            raise AnalyticsError("The analytics warehouse is busy.")
+        try:
+            return self._exchange(orjson.dumps([action, *arguments]))
+        finally:
+            self._calls.release()
+
+    def _exchange(self, question):
+        # A connection that was open before may lead to an engine that has died since: one new one is tried.
+        for connection in (getattr(self._local, "connection", None), None):
+            try:
+                connection = connection or self._connect()
+                connection.send_bytes(question)
+                if not connection.poll(ANSWER_SECONDS):
+                    raise TimeoutError
+                answer = connection.recv_bytes()
+                break
+            except (OSError, EOFError) as error:
+                self._hang_up()
+                if isinstance(error, TimeoutError) or connection is None:
+                    raise AnalyticsError() from error
+                failure = error
+        else:
+            raise AnalyticsError() from failure
+        if answer[:1] == _FAILED:
+            raise AnalyticsError(answer[1:].decode() or None)
+        return answer[1:]
+
+    def _connect(self):
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                self._local.connection = Client(self._address, "AF_UNIX")
+                return self._local.connection
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _hang_up(self):
+        if connection := getattr(self._local, "connection", None):
+            connection.close()
+            self._local.connection = None
+
+
+class Switchboard:
+    """The answering end: a thread for each connection, each question given to `answer(action, *arguments)`."""
+
+    def __init__(self, folder, answer):
+        self._answer = answer
+        self._address = address(folder)
+        Path(self._address).unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._listener = Listener(self._address, "AF_UNIX", backlog=64)
+        finally:
+            os.umask(mask)
+        threading.Thread(target=self._listen, name="switchboard", daemon=True).start()
+
+    def close(self):
+        self._listener.close()
+
+    def _listen(self):
+        while True:
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="switchboard-line", daemon=True).start()
+
+    def _serve(self, connection):
+        with connection:
+            while True:
+                try:
+                    action, *arguments = orjson.loads(connection.recv_bytes())
+                    connection.send_bytes(self._reply(action, arguments))
+                except (OSError, EOFError):
+                    return
+
+    def _reply(self, action, arguments):
+        try:
+            return _ANSWERED + (self._answer(action, *arguments) or b"")
+        except AnalyticsError as error:
+            return _FAILED + error.message.encode()

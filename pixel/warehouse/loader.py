@@ -1,0 +1,342 @@
+"""From the journal into the warehouse: every acknowledged event once, whatever dies in between.
+
+A pass takes the next records of all journal files in the order they were accepted, and
+
+1. claims them: in one synced transaction of `loader.sqlite`, each new key is written down, duplicates are dropped, and
+   the pass is noted as pending with the places of the rows it will load;
+2. inserts the rows into the warehouse, which syncs them;
+3. forgets the pass, and removes the journal files that are loaded to the end.
+
+Killed after 1, the next start finds the pass pending, asks the warehouse which of its rows have arrived, inserts the
+others, and goes on. A journal file is never removed before all of it is loaded.
+"""
+
+import logging
+import os
+import sqlite3
+import struct
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+
+from pixel import clock, journal
+from pixel.errors import AnalyticsError
+
+#: The longest time in which a repeated event_id is known again, in milliseconds.
+WINDOW = 24 * 60 * 60 * 1000
+#: How much of the journal one pass takes, and from how many files. A file's share must hold its longest record.
+PASS_BYTES = 16 << 20
+PASS_FILES = 8
+#: After so many tries a pass is loaded by halves, so that what fails together may go in apart.
+PATIENCE = 3
+SWEEP_SECONDS = 60
+
+_FOR_EVER = 1 << 62
+_PLACE = struct.Struct("<Q")
+#: What tells a row of each table from all others, besides its time.
+_IDENTITIES = {
+    "events": ("event_key", "received_at"),
+    "requests": ("request_id", "at"),
+    "identities": ("request_id", "received_at"),
+}
+#: ClickHouse's codes for rows it cannot read; anything else is about the warehouse itself.
+_ABOUT_A_ROW = {6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 131, 321, 349, 407}
+_LOG = logging.getLogger("pixel.loader")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS seen_at ON seen (at) WHERE at < 4611686018427387904;
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, taken INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pending (name TEXT PRIMARY KEY, start INTEGER NOT NULL, places BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Loader:
+    """The loading end of one journal folder. Used by one thread at a time."""
+
+    def __init__(self, warehouse, folder, index_path):
+        self._warehouse = warehouse
+        self._folder = Path(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._index = sqlite3.connect(index_path, isolation_level=None, check_same_thread=False)
+        self._index.execute("PRAGMA journal_mode=WAL")
+        self._index.execute("PRAGMA synchronous=FULL")
+        self._index.executescript(_SCHEMA)
+        self._taken = dict(self._index.execute("SELECT name, taken FROM files"))
+        self._segments = {}
+        self._bounds = {}
+        self._swept = 0
+        self._tries = 0
+        self._status = {"loaded": 0, "duplicates": 0, "failure": ""}
+
+    def load(self):
+        """Load all that the journal holds now. Raises AnalyticsError when the warehouse does not take it."""
+        try:
+            self._finish_pending()
+            while self._pass():
+                pass
+        except sqlite3.Error as error:
+            self._status["failure"] = str(error)
+            raise AnalyticsError() from error
+        self._sweep()
+
+    def status(self):
+        """Rows loaded and duplicates dropped since the start, bytes behind, and the last failure while it lasts."""
+        return self._status | {"behind_bytes": sum(map(self._behind, self._folder.glob("*.journal")))}
+
+    def close(self):
+        self._index.close()
+
+    def _pass(self):
+        """Take, claim and insert the next records. Returns whether there may be more."""
+        records, reached, more = self._take()
+        if records:
+            fresh = self._claim(records, reached)
+            self._insert(fresh)
+            self._settle()
+        self._remove_loaded(more)
+        return more
+
+    # -- taking
+
+    def _take(self):
+        """The next records in order, as [(name, end, Record)], how far they reach by file, and whether more wait.
+
+        What was acknowledged first must come first, so that of two events with one id the first wins. A record that
+        is sent after another was acknowledged is stamped after that other was written. So what may be missing from a
+        file is bounded by the latest stamp read from it, and nothing later than any such bound, or than the start of
+        this pass, is taken.
+        """
+        horizon = now = (True, time.monotonic_ns())
+        waiting = sorted((s for s in self._known_segments() if self._behind(s.path)), key=self._bound)
+        found = []
+        for segment in waiting[:PASS_FILES]:
+            records, cut = self._read(segment)
+            found.append((segment, records))
+            if cut and records:
+                horizon = min(horizon, max(_order(segment, record) for _, record in records))
+        if len(waiting) > PASS_FILES:
+            horizon = min(horizon, self._bound(waiting[PASS_FILES]))
+        return *self._until(horizon, found), horizon is not now
+
+    def _until(self, horizon, found):
+        """Of each file what precedes its first record past the horizon, in order; and how far that reaches."""
+        taken, reached = [], {}
+        for segment, records in found:
+            name = segment.path.name
+            for end, record in records:
+                order = _order(segment, record)
+                if order > horizon:
+                    self._bounds[name] = order
+                    break
+                self._bounds[name] = max(self._bound(segment), order)
+                taken.append((order, name, end, record))
+                reached[name] = end
+        taken.sort(key=lambda entry: entry[0])
+        return [entry[1:] for entry in taken], reached
+
+    def _bound(self, segment):
+        """Nothing that is yet to be taken from this file was acknowledged before this."""
+        return self._bounds.get(segment.path.name) or _order_of_file(segment)
+
+    def _read(self, segment):
+        try:
+            return segment.read(self._taken.get(segment.path.name, 0), PASS_BYTES // PASS_FILES)
+        except journal.DamagedJournal as damage:
+            if not damage.found and segment.is_final():
+                self._keep_damaged(segment.path, damage)
+            return damage.found, False
+
+    def _keep_damaged(self, path, damage):
+        kept = path.rename(path.with_suffix(".damaged"))
+        _LOG.error("%s What follows is not loaded; the file is kept as %s.", damage, kept.name)
+
+    def _known_segments(self):
+        """The journal's files."""
+        paths = {path.name: path for path in self._folder.glob("*.journal")}
+        for name in self._segments.keys() - paths.keys():
+            del self._segments[name]
+        for name in paths.keys() - self._segments.keys():
+            try:
+                self._segments[name] = journal.Segment(paths[name])
+            except ValueError as damage:
+                self._keep_damaged(paths[name], damage)
+        return list(self._segments.values())
+
+    def _behind(self, path):
+        """How many bytes of this file are yet to be taken."""
+        try:
+            return path.stat().st_size - self._taken.get(path.name, journal.HEADER.size)
+        except FileNotFoundError:
+            return 0
+
+    # -- claiming
+
+    def _claim(self, records, reached):
+        """Write down the keys of new records, durably, and return those records."""
+        seen = self._seen({key for *_, r in records for key in (r.key, r.other_key) if key != journal.NO_KEY})
+        fresh, claimed = [], {}
+        for name, end, record in records:
+            if _is_known(record, seen):
+                continue
+            for key, at in _claims(record):
+                seen[key] = claimed[key] = at
+            fresh.append((name, end, record))
+        with self._transaction() as index:
+            index.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", claimed.items())
+            index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", reached.items())
+            for name in reached:
+                places = b"".join(_PLACE.pack(end) for n, end, _ in fresh if n == name)
+                start = self._taken.get(name, 0)
+                index.execute("INSERT INTO pending VALUES (?, ?, ?)", (name, start, places))
+        self._taken |= reached
+        self._status["duplicates"] += len(records) - len(fresh)
+        return fresh
+
+    def _seen(self, keys):
+        keys, found = list(keys), {}
+        for i in range(0, len(keys), 500):
+            part = keys[i : i + 500]
+            marks = ",".join("?" * len(part))
+            found.update(self._index.execute(f"SELECT key, at FROM seen WHERE key IN ({marks})", part))
+        return found
+
+    # -- inserting
+
+    def _insert(self, fresh, arrived=frozenset()):
+        """Insert what of `fresh` has not arrived. Raises AnalyticsError; then the pass stays pending."""
+        self._tries += 1
+        for table in journal.TABLES:
+            rows = [r.row for *_, r in fresh if r.table == table and (not arrived or _identity(r) not in arrived)]
+            if rows:
+                self._status["loaded"] += self._insert_rows(table, rows)
+
+    def _insert_rows(self, table, rows):
+        """Insert rows, and by halves what cannot be inserted together. Returns how many went in."""
+        try:
+            self._warehouse.insert(table, b"\n".join(rows))
+            return len(rows)
+        except Exception as error:
+            about_rows = getattr(error, "code", None) in _ABOUT_A_ROW
+            if not about_rows and (self._tries < PATIENCE or len(rows) == 1):
+                self._status["failure"] = str(error)[:500]
+                raise AnalyticsError() from error
+            if len(rows) == 1:
+                self._set_aside(table, rows[0], error)
+                return 0
+            middle = len(rows) // 2
+            return self._insert_rows(table, rows[:middle]) + self._insert_rows(table, rows[middle:])
+
+    def _set_aside(self, table, row, error):
+        """Keep a row that the warehouse cannot read, so that it neither blocks the others nor is lost."""
+        with open(self._folder / "refused.ndjson", "ab") as file:
+            file.write(b'{"table":"%s","row":%s}\n' % (table.encode(), row))
+            file.flush()
+            os.fsync(file.fileno())
+        _LOG.error("the warehouse cannot read a row of %s, which is kept in refused.ndjson: %s", table, error)
+
+    # -- settling
+
+    def _settle(self):
+        self._tries = 0
+        self._index.execute("DELETE FROM pending")
+        self._status["failure"] = ""
+
+    def _finish_pending(self):
+        """Load what a pass that was cut short has claimed and not inserted."""
+        fresh = []
+        for name, start, places in self._index.execute("SELECT name, start, places FROM pending").fetchall():
+            wanted = {place for (place,) in _PLACE.iter_unpack(places)}
+            if wanted:
+                records, _ = self._whole(name, start, max(wanted))
+                fresh += [(name, end, record) for end, record in records if end in wanted]
+        if fresh:
+            self._insert(fresh, self._arrived(fresh))
+        self._settle()
+
+    def _whole(self, name, start, end):
+        segment = journal.Segment(self._folder / name)
+        try:
+            return segment.read(start, end - start)
+        except journal.DamagedJournal as damage:
+            return damage.found, False
+
+    def _arrived(self, fresh):
+        """The identities of those rows that the warehouse has already, and of some others."""
+        found = set()
+        for table, (id_column, time_column) in _IDENTITIES.items():
+            times = [record.received for *_, record in fresh if record.table == table]
+            if times:
+                rows = self._warehouse.query(
+                    f"SELECT {id_column} AS id, toUnixTimestamp64Milli({time_column}) AS at FROM {table}"
+                    f" WHERE {time_column} BETWEEN fromUnixTimestamp64Milli({{low:Int64}})"
+                    f" AND fromUnixTimestamp64Milli({{high:Int64}})",
+                    {"low": min(times), "high": max(times)},
+                )
+                found |= {(table, row["id"], row["at"]) for row in orjson.loads(rows)["data"]}
+        return found
+
+    def _remove_loaded(self, more):
+        """Remove the files that have ended and been taken whole; nothing of them is pending any more."""
+        for segment in self._known_segments():
+            name = segment.path.name
+            if more and self._behind(segment.path):
+                continue
+            if segment.is_final() and not self._read(segment)[0] and segment.path.exists():
+                segment.path.unlink()
+                self._index.execute("DELETE FROM files WHERE name = ?", (name,))
+                for known in (self._taken, self._bounds, self._segments):
+                    known.pop(name, None)
+
+    def _sweep(self):
+        """Now and then, forget the event ids that are older than the window."""
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self._index.execute(
+                f"DELETE FROM seen WHERE at < {_FOR_EVER} AND at < ?", (clock.milliseconds() - 2 * WINDOW,)
+            )
+
+    @contextmanager
+    def _transaction(self):
+        self._index.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._index
+        except BaseException:
+            self._index.execute("ROLLBACK")
+            raise
+        self._index.execute("COMMIT")
+
+
+def _order(segment, record):
+    """Where a record stands among all: those of earlier boots by the clock, those of this boot by the monotonic one."""
+    ours = segment.boot == journal.boot_id()
+    return ours, record.monotonic if ours else record.received * 1_000_000
+
+
+def _order_of_file(segment):
+    ours = segment.boot == journal.boot_id()
+    return ours, segment.created if ours else int(segment.path.name.split("-")[0])
+
+
+def _claims(record):
+    """The keys that a counted record takes, each with the time from which it is known."""
+    if record.key != journal.NO_KEY:
+        yield record.key, _FOR_EVER if record.flags & journal.FOREVER else record.received
+    if record.other_key != journal.NO_KEY:
+        yield record.other_key, _FOR_EVER
+
+
+def _is_known(record, seen):
+    """Whether an earlier record with one of this one's keys counts in its place."""
+    for key in (record.key, record.other_key):
+        at = seen.get(key)
+        if at is not None and (at == _FOR_EVER or abs(record.received - at) < WINDOW):
+            return True
+    return False
+
+
+def _identity(record):
+    row = orjson.loads(record.row)
+    return record.table, row[_IDENTITIES[record.table][0]], record.received
