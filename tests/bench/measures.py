@@ -1,0 +1,151 @@
+"""What is measured. Each measure gives rows of the table."""
+
+import random
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from pixel import pipes
+from tests.bench import load, traffic, watch
+from tests.bench.runs import BARE, CONNECTIONS, percentiles, say
+
+ROUNDS = 3
+#: Calls of each report by one caller, and events whose way into a report is timed.
+CALLS, SAMPLES = 20, 200
+REPORT = "p_top_pages"
+MEMORY_SECONDS = 60
+
+
+def requests(world, runs):
+    """Single requests in rounds, so that whatever else the machine does falls on all of them."""
+    for _ in range(ROUNDS):
+        runs.bare()
+        runs.load("one event", world.pixel, traffic.events)
+        runs.load("one event, journal off", world.unjournaled, traffic.events)
+        runs.load("GET /me", world.pixel, lambda _, key: traffic.me(key))
+    runs.bare()
+    one = runs.row("one event")
+    beside = runs.ratio("one event", "one event, journal off")
+    one["goals"] = {
+        "0.45 of bare": one["of bare"] >= 0.45,
+        f"0.6 of journal off (is {beside:.2f})": beside >= 0.6,
+        "p99 < 60": one["milliseconds"][2] < 60,
+    }
+    return [runs.row(BARE), one, runs.row("one event, journal off"), runs.row("GET /me")]
+
+
+def batch(world, runs):
+    """Events in batches: as fast as they are accepted, and as fast as they get into the reports."""
+    name = f"events in batches of {traffic.BATCH:,}"
+    runs.bare()
+    begin, before = time.monotonic(), world.accepted.total()
+    runs.load(name, world.pixel, traffic.batches, size=traffic.BATCH)
+    loaded = (world.accepted.total() - before) / (time.monotonic() - begin)
+    runs.bare()
+    row = runs.row(name)
+    row["goals"] = {"30,000": row["rate"] > 30_000}
+    row["remarks"] = f"{loaded:,.0f} a second from the first sent to the last in a report {row['remarks']}"
+    return [row]
+
+
+def reports(world, runs):
+    """Every report for one caller, then one report for all connections at once."""
+    website, written, loaded = world.filled
+    filling = {
+        "name": f"filling a website with {world.events:,} events",
+        "rate": world.events / loaded,
+        "remarks": f"{written:.0f} s until all were in the journal, {loaded:.0f} s until all were in the warehouse",
+    }
+    rows = [_for_one_caller(world, pipe, website) for pipe in sorted(pipes.all())]
+    runs.bare()
+    runs.load(REPORT, world.pixel, lambda _, key: traffic.reports(website, key, [REPORT]))
+    runs.bare()
+    return [filling, *rows, runs.row(REPORT)]
+
+
+def lag(world, runs):
+    """From the 202 of an event until a report counts it, on a quiet server and on one that takes all it can."""
+    website = world.website("lag.example")
+    place = world.pixel
+    quiet = [_milliseconds_to_report(world, website, f"/quiet/{number}") for number in range(SAMPLES)]
+    busy, group = [], load.Group(CONNECTIONS, traffic.events(place.website, place.key))
+    with ThreadPoolExecutor(1) as background:
+        sending = background.submit(load.run, place.server.port, group, seconds=3 * runs.seconds)
+        while not sending.done():
+            busy.append(_milliseconds_to_report(world, website, f"/busy/{len(busy)}"))
+        sending.result()
+    world.accepted[place.website] += group.statuses[202]
+    world.settle()
+    return [
+        _lag_row("from 202 to a report", quiet) | {"goals": {"p99 < 1,000": percentiles(quiet)[2] < 1000}},
+        _lag_row(f"the same while {CONNECTIONS} connections send events", busy),
+    ]
+
+
+def mixed(world, runs):
+    """Events and reports at the same time, each with connections of their own."""
+    website, *_ = world.filled
+    place = world.pixel
+    writing, reading = "one event, 16 connections, while reports run", "reports, 4 connections, each in turn, meanwhile"
+    groups = {
+        writing: load.Group(16, traffic.events(place.website, place.key)),
+        reading: load.Group(4, traffic.reports(website, place.key, sorted(pipes.all()))),
+    }
+    runs.bare()
+    runs.load_with(place, groups)
+    runs.bare()
+    row = runs.row(writing)
+    row["goals"] = {"p99 < 100": row["milliseconds"][2] < 100}
+    return [row, runs.row(reading)]
+
+
+def memory(world, runs):
+    """What the processes hold while they are at it, after a minute of events and reports."""
+    place = world.pixel
+    writes = load.Group(CONNECTIONS, traffic.events(place.website, place.key))
+    reads = load.Group(1, traffic.reports(place.website, place.key, sorted(pipes.all())))
+    held = watch.Memory(place.server)
+    load.run(place.server.port, writes, reads, seconds=MEMORY_SECONDS, meter=held)
+    world.accepted[place.website] += writes.statuses[202]
+    world.settle()
+    parts = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in held.megabytes.items())
+    whole = sum(held.megabytes.values())
+    say(f"memory: {whole:.0f} MB")
+    row = {"name": "memory (PSS) in a minute of load, MB", "rate": whole, "remarks": parts}
+    return [row | {"goals": {"450": whole < 450}}]
+
+
+ALL = {measure.__name__: measure for measure in (requests, batch, reports, lag, mixed, memory)}
+
+
+def _for_one_caller(world, pipe, website):
+    milliseconds = []
+    for _ in range(CALLS):
+        begin = time.perf_counter()
+        world.report(pipe, website_id=website)
+        milliseconds.append((time.perf_counter() - begin) * 1000)
+    say(f"{pipe}: {statistics.median(milliseconds):.0f} ms")
+    return {
+        "name": f"{pipe}, one caller, {CALLS} calls",
+        "rate": 1000 / statistics.mean(milliseconds),
+        "milliseconds": percentiles(milliseconds),
+    }
+
+
+def _milliseconds_to_report(world, website, path):
+    # Loads come at a beat, and the end of a wait is on it: step off it, as events do.
+    time.sleep(random.uniform(0, 0.5))
+    world.send(website, name="pageview", path=path, visitor_id="bench")
+    begin = time.perf_counter()
+    while not world.report("p_events_catalog", website_id=website, path=path):
+        time.sleep(0.01)
+    return (time.perf_counter() - begin) * 1000
+
+
+def _lag_row(name, milliseconds):
+    say(f"{name}: {statistics.median(milliseconds):.0f} ms")
+    return {
+        "name": name,
+        "milliseconds": percentiles(milliseconds),
+        "remarks": f"{len(milliseconds)} events; asking takes its part of it",
+    }

@@ -1,0 +1,152 @@
+"""A real server in processes of its own, to be called, killed and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+HOME = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+class Server:
+    """gunicorn on a port and an instance folder of its own. `application` is what it serves instead of the product."""
+
+    def __init__(self, instance, workers=2, application=None, **settings):
+        self.instance = Path(instance)
+        self.command = [BIN / "gunicorn", *([application] if application else [])]
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = self.instance.parent / f"{self.instance.name}.log"
+        self.process = None
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("ANALYTICS", "IDENTIFY"))},
+            "PIXEL_INSTANCE": str(self.instance),
+            "PORT": str(self.port),
+            "WEB_CONCURRENCY": str(workers),
+            "PIXEL_ENV": "dev",
+            "ANALYTICS_URL": "chdb://",
+            "ANALYTICS_INGEST_URL": "chdb://",
+            "IDENTIFY_INGEST_URL": "chdb://",
+            **settings,
+        }
+
+    def flask(self, *arguments, check=True):
+        """Run a command; returns what it printed on stdout."""
+        done = subprocess.run(
+            [BIN / "flask", "--app", "app", *arguments],
+            cwd=HOME, env=self.environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip() if check else done
+
+    def set_up(self, scopes=("pixel:read", "pixel:write"), domain="example.com", limit=10**9):
+        """Make the database, a workspace, a website and a key; returns (workspace, website, key)."""
+        self.flask("db", "upgrade")
+        workspace = self.flask("workspace", "create", "Test", "--owner", "owner@example.com")
+        if limit:
+            self.flask("workspace", "limit", workspace, str(limit))
+        website = self.flask("website", "add", domain, "--workspace", workspace)
+        asked = [word for scope in scopes for word in ("--scope", scope)]
+        return workspace, website, self.flask("key", "create", "test", "--workspace", workspace, *asked)
+
+    def start(self, wait=True):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=HOME, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self, seconds=30):
+        """Until it answers."""
+        until(lambda: httpx.get(self.url + "/docs").status_code == 200, seconds, lambda: self.log.read_text()[-3000:])
+
+    def wait_for_engine(self, key, seconds=30):
+        """Until reports are answered."""
+        headers = {"Authorization": f"Bearer {key}"}
+        until(
+            lambda: httpx.get(f"{self.url}/api/v1/pixel/metrics/p_events_catalog", headers=headers).status_code == 200,
+            seconds,
+            lambda: self.log.read_text()[-3000:],
+        )
+
+    def children(self):
+        """The pids of the server's processes by what they are: `web` workers, dirty `arbiter`, `engine`."""
+        found = {"web": [], "arbiter": [], "engine": []}
+        for child in _children(self.process.pid):
+            below = _children(child)
+            if below:
+                found["arbiter"].append(child)
+                found["engine"] += below
+            else:
+                found["web"].append(child)
+        return found
+
+    def kill_all(self):
+        """kill -9 of every process at once."""
+        pids = [self.process.pid, *_descendants(self.process.pid)]
+        for pid in pids:
+            kill(pid)
+        self.process.wait()
+        until(lambda: not any(_alive(pid) for pid in pids), 10)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill_all()
+
+
+def kill(pid, sig=signal.SIGKILL):
+    """Send a signal to a process that may be gone."""
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+
+
+def until(fact, seconds=10, otherwise=lambda: ""):
+    """Wait for a fact to be true; failing that, fail with what `otherwise()` tells."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if fact():
+                return
+        except (httpx.TransportError, OSError):
+            pass
+        assert time.monotonic() < deadline, f"not true within {seconds} s\n{otherwise()}"
+        time.sleep(0.02)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _children(pid):
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _descendants(pid):
+    return [d for child in _children(pid) for d in (child, *_descendants(child))]
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
