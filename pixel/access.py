@@ -98,8 +98,9 @@ def _bearer():
         raise errors.MissingAuthorization()
     found = _BEARER.fullmatch(header)
     if not found:
-        scheme = header.split(" ")[0]
-        named = scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
+        # A word that stands alone may be somebody's key: it is not repeated.
+        scheme, space, _ = header.partition(" ")
+        named = space and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
         raise errors.InvalidAuthorizationFormat(
             f"The Authorization header has the scheme {scheme}; it must be Bearer <key>." if named else None
         )

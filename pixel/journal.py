@@ -146,8 +146,15 @@ class Journal:
             self._gathering = _Group()
         try:
             self._write(b"".join(group.frames), group.sync)
-        except OSError as error:
+        except BaseException as error:
             group.error = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._hand_over(group)
+
+    def _hand_over(self, group):
+        """Wake those of a group that is written, and have one of the next group commit that."""
         group.done = True
         with self._lock:
             heir = self._gathering.sleepers.pop(0) if self._gathering.sleepers else None
@@ -163,12 +170,11 @@ class Journal:
         if self._fd is None:
             self._begin_file()
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            _write_whole(self._fd, data)
             if sync:
                 os.fdatasync(self._fd)
-        except OSError:
+        except BaseException:
+            # Whatever it was, a thread's end included: nothing may follow half a frame.
             self._cut_back()
             raise
         self._size += len(data)
@@ -182,11 +188,11 @@ class Journal:
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(fd, HEADER.pack(MAGIC, boot_id(), time.monotonic_ns()))
+            _write_whole(fd, HEADER.pack(MAGIC, boot_id(), time.monotonic_ns()))
             os.fdatasync(fd)
             os.rename(hidden, name.with_suffix(".journal"))
             _sync_folder(self.folder)
-        except OSError:
+        except BaseException:
             os.close(fd)
             hidden.unlink(missing_ok=True)
             raise
@@ -297,6 +303,12 @@ def find(folder, needle: bytes):
         except DamagedJournal as damage:
             found = damage.found
         yield from (record for _, record in found if needle in record.row)
+
+
+def _write_whole(fd, data):
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _sync_folder(folder):

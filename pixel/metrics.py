@@ -1,6 +1,7 @@
 """Reports: a pipe, a question put to it, and the warehouse's answer."""
 
 import calendar
+import re
 from datetime import date, datetime, time, timedelta
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo
@@ -31,6 +32,7 @@ MOST_ROWS, DEFAULT_ROWS = 1000, 50
 MOST_OFFSET = 10**9
 MOST_VALUES, LONGEST_VALUE = 100, 2000
 _YEARS = range(1971, 2200)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def catalogue():
@@ -96,7 +98,7 @@ def _understood(pipe, caller, given):
     if not reader.wrong:
         sites, timezone = _sites(caller, website_id)
     first, last = reader.days(timezone)
-    reader.refuse_unknown()
+    reader.refuse_unknown([*COMMON, *FILTERS, *own])
     query = {
         "website_id": website_id or sorted(sites),
         "from": first.isoformat(),
@@ -191,20 +193,19 @@ class _Reader:
         if not text:
             return None
         try:
-            day = date.fromisoformat(text)
-            if len(text) == 10 and day.year in _YEARS:
-                return day
+            day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
         except ValueError:
-            pass
+            day = None
+        if day and day.year in _YEARS:
+            return day
         return self.refuse(name, "Must be a day as YYYY-MM-DD.", None)
 
     def refuse(self, name, message, instead):
         self.wrong.setdefault(name, []).append(message)
         return instead
 
-    def refuse_unknown(self):
+    def refuse_unknown(self, known):
         """Raise InvalidQuery if anything was wrong, or is left."""
-        known = [*COMMON, *FILTERS]
         for name in list(self.given)[:10]:
             near = get_close_matches(name[:100], known, n=1, cutoff=0.6)
             self.refuse(

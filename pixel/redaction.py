@@ -2,15 +2,21 @@
 
 import re
 from functools import lru_cache
+from urllib.parse import unquote_plus
 
 MOST_BYTES = 8 * 1024
+#: Longer than any secret that is known only by how it ends.
+_MARGIN = 512
+_MOST_TRACE = 256 * 1024
 
+_KEY = re.compile(r"(pxl_[a-z]{1,10}_[0-9A-Za-z]{0,3})[0-9A-Za-z]*", re.IGNORECASE)
 #: What is taken out: how it begins (or what it cannot do without), its pattern, and what stands in its place. A text
 #: without the first is not searched for the second, which is what keeps this cheap.
 _SECRETS = (
-    ("eyJ", re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), "[token]"),
-    ("pxl_", re.compile(r"(pxl_[a-z]{1,10}_[0-9A-Za-z]{0,3})[0-9A-Za-z]*"), r"\1…[key]"),
-    ("@", re.compile(r"[^\s@\"'<>(),:;=&/?\\]{1,64}@(?=[\w-]+\.)"), "[…]@"),
+    ("eyJ", re.compile(r"\beyJ[\w-]{5,}(?:\.[\w-]*){0,2}"), "[token]"),
+    ("pxl_", _KEY, r"\1…[key]"),
+    ("PXL_", _KEY, r"\1…[key]"),
+    ("@", re.compile(r"[^\s@\"'<>(),:;=&/?\\]{1,64}@([\w-]+\.)"), r"[…]@\1"),
 )
 _MANY_DIGITS = re.compile(r"\d[\d -]{11,}\d")
 _CARD = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w.])")
@@ -20,27 +26,47 @@ _FIELDS = re.compile(
     re.IGNORECASE,
 )
 _PARAMETERS = re.compile(r"((?:^|&)(?:token|key|api_key|access_token|password|secret)=)[^&]*", re.IGNORECASE)
+#: Printable characters that JSON spells as escapes, but for the quote and the backslash.
+_ESCAPES = re.compile(r"\\u00((?!22|5[cC])[2-7][0-9a-fA-F])")
 
 
 def body(raw: bytes):
     """A request or response body as text that may be kept: at most 8 KiB, without secrets or addresses."""
+    text = raw[: MOST_BYTES + _MARGIN].decode("utf-8", "replace")
+    if "\\u00" in text:
+        text = _ESCAPES.sub(lambda escape: chr(int(escape[1], 16)), text)
     cut = len(raw) > MOST_BYTES
-    text = raw[:MOST_BYTES].decode("utf-8", "replace")
     if cut:
-        # What the cut split could be half a secret, which no pattern knows.
-        text = re.sub(r"[^\s\",{}\[\]]{0,400}\Z", "", text)
-    text = _secrets(_FIELDS.sub(r'\1"[redacted]"', text))
+        text = text[: _before_any_secret(text, MOST_BYTES)]
+    text = _bounded(_secrets(_FIELDS.sub(r'\1"[redacted]"', text)))
     return text + f"… [{len(raw)} bytes in all]" if cut else text
 
 
 def query(text: str):
-    """A query string that may be kept."""
-    return _secrets(_PARAMETERS.sub(r"\1[redacted]", text[:MOST_BYTES])) if text else ""
+    """A query string that may be kept, decoded if a secret shows only then."""
+    kept = _parameters(text[:MOST_BYTES])
+    for _ in range(3):
+        if "%" not in text and "+" not in text:
+            break
+        text = unquote_plus(text)
+        if (clean := _parameters(text)) != text:
+            kept = clean
+    return _bounded(kept)
 
 
 def line(text: str):
     """A path or a header that may be kept."""
-    return _secrets(text[:2000])
+    return _secrets(text[: 2000 + _MARGIN])[:2000]
+
+
+def trace(text: str):
+    """The end of a traceback that may be kept."""
+    text = _secrets(_FIELDS.sub(r'\1"[redacted]"', text[-_MOST_TRACE:]))
+    return text[-MOST_BYTES:]
+
+
+def _parameters(text):
+    return _secrets(_PARAMETERS.sub(r"\1[redacted]", text))
 
 
 def _secrets(text):
@@ -48,6 +74,21 @@ def _secrets(text):
         if sign in text:
             text = pattern.sub(instead, text)
     return _CARD.sub("[card number]", text) if _MANY_DIGITS.search(text) else text
+
+
+def _before_any_secret(text, place):
+    """The last place up to `place` where a cut leaves no half of a secret, which no pattern would know."""
+    spans = [
+        match.span() for pattern in (_FIELDS, _CARD, *(p for _, p, _ in _SECRETS)) for match in pattern.finditer(text)
+    ]
+    while around := [start for start, end in spans if start < place < end]:
+        place = min(around)
+    return place
+
+
+def _bounded(text):
+    # What takes a secret's place may be longer than the secret was.
+    return text.encode()[:MOST_BYTES].decode("utf-8", "ignore") if len(text) * 4 > MOST_BYTES else text
 
 
 @lru_cache(10_000)

@@ -132,7 +132,7 @@ def _row(entry, response):
         "rate_remaining": rate.remaining if rate else 0,
         "address": redaction.address(environ.get("REMOTE_ADDR", "")),
         "user_agent": redaction.line(environ.get("HTTP_USER_AGENT", "")[:500]),
-        "client_request_id": client_id if client_id and _WELL_FORMED.fullmatch(client_id) else "",
+        "client_request_id": client_id if _may_be_kept(client_id) else "",
         "request_body": redaction.body(entry.body) if entry.body else "",
         "response_body": redaction.body(response.get_data()) if error else "",
         "event_ids": entry.event_ids,
@@ -140,6 +140,9 @@ def _row(entry, response):
     }
 
 
+def _may_be_kept(client_id):
+    return client_id and _WELL_FORMED.fullmatch(client_id) and redaction.line(client_id) == client_id
+
+
 def _place_and_trace(error):
-    lines = traceback.format_exception(error)
-    return redaction.body("".join(lines)[-redaction.MOST_BYTES :].encode())
+    return redaction.trace("".join(traceback.format_exception(error)))

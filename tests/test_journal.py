@@ -156,7 +156,7 @@ def test_many_threads_share_few_syncs_and_every_record_is_there_once(book, folde
     crowd = [threading.Thread(target=write, args=(n,)) for n in range(threads)]
     for thread in crowd:
         thread.start()
-    until(lambda: len(book._open_group.frames) == threads - 1)
+    until(lambda: len(book._gathering.frames) == threads - 1)
     gathered.set()
     for thread in crowd:
         thread.join()
@@ -368,7 +368,7 @@ def outcome_of_a_shared_commit(book, disk, call, fault):
     crowd = [threading.Thread(target=append, args=(i,)) for i in range(8)]
     for thread in crowd:
         thread.start()
-    until(lambda: len(book._open_group.frames) == len(crowd))
+    until(lambda: len(book._gathering.frames) == len(crowd))
     slow.set()
     for thread in [first, *crowd]:
         thread.join()

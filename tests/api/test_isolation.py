@@ -52,7 +52,7 @@ def calls(app, ids):
             values = {name: ids[kind] if kind else pipe for name, kind in ARGUMENTS.items() if name in rule.arguments}
             path = rule.rule.removeprefix("/api/v1")
             for name, value in values.items():
-                for converter in ("", "path:"):
+                for converter in ("", "anything:"):
                     path = path.replace(f"<{converter}{name}>", value)
             assert "<" not in path
             body = BODIES.get(rule.endpoint)

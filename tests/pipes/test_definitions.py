@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pixel.extensions import warehouse as open_one
+
 PIXEL = Path(__file__).parents[2] / "pixel"
 PAUSE = timedelta(minutes=30)
 DAY = timedelta(days=1)
@@ -47,7 +49,10 @@ HOSTILE = [
 
 class Warehouse:
     def __init__(self, folder):
-        self.client = clickhouse_connect.create_client(dsn=f"chdb:///{folder}")
+        # A database of its own in the engine that this process has open, which takes one folder a process.
+        with clickhouse_connect.create_client(interface="chdb", path=str(folder)) as client:
+            client.command("CREATE DATABASE definitions")
+        self.client = clickhouse_connect.create_client(interface="chdb", path=str(folder), database="definitions")
         for setting in ("compile_expressions", "compile_aggregate_expressions", "compile_sort_description"):
             self.client.set_client_setting(
                 setting, "0"
@@ -74,8 +79,9 @@ class Warehouse:
 
 
 @pytest.fixture(scope="session")
-def warehouse(tmp_path_factory):
-    warehouse = Warehouse(tmp_path_factory.mktemp("warehouse"))
+def warehouse(app):
+    open_one.start()
+    warehouse = Warehouse(open_one.folder / "data")
     yield warehouse
     warehouse.client.close()
 
