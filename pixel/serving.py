@@ -61,6 +61,12 @@ class Worker(ThreadWorker):
         poll.register(conn.sock, select.POLLIN)
         return bool(poll.poll(self.STAY_MILLISECONDS))
 
+    def is_parent_alive(self):
+        # Threads look at `alive`: without this they would go on answering kept-alive connections for a dead master,
+        # and the next one could not have the port.
+        self.alive = self.alive and super().is_parent_alive()
+        return self.alive
+
     def accept(self, listener):
         if self.nr_conns >= self.cfg.threads // 2:
             time.sleep(min(0.002, 0.0001 * self.nr_conns))

@@ -1,17 +1,31 @@
 """A real server in processes of its own, to be called, killed and started again."""
 
+import atexit
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import httpx
 
+from pixel.journal import HEADER
+
 HOME = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+#: Instances that were set up, as (folder, what was made), by what was asked for.
+_SET_UP = {}
+
+
+@atexit.register
+def _tidy():
+    for folder, _ in _SET_UP.values():
+        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 class Server:
@@ -47,7 +61,20 @@ class Server:
         return done.stdout.strip() if check else done
 
     def set_up(self, scopes=("pixel:read", "pixel:write"), domain="example.com", limit=10**9):
-        """Make the database, a workspace, a website and a key; returns (workspace, website, key)."""
+        """Make the database, a workspace, a website and a key; returns (workspace, website, key).
+
+        It is done once by command for each set of arguments, and copied for every server after the first.
+        """
+        asked = (tuple(scopes), domain, limit)
+        if asked not in _SET_UP:
+            made = self._set_up(*asked)
+            _SET_UP[asked] = Path(tempfile.mkdtemp(prefix="pixel-tests-")) / "instance", made
+            shutil.copytree(self.instance, _SET_UP[asked][0])
+        else:
+            shutil.copytree(_SET_UP[asked][0], self.instance)
+        return _SET_UP[asked][1]
+
+    def _set_up(self, scopes, domain, limit):
         self.flask("db", "upgrade")
         workspace = self.flask("workspace", "create", "Test", "--owner", "owner@example.com")
         if limit:
@@ -67,7 +94,7 @@ class Server:
 
     def wait(self, seconds=30):
         """Until it answers."""
-        until(lambda: httpx.get(self.url + "/docs").status_code == 200, seconds, lambda: self.log.read_text()[-3000:])
+        until(lambda: httpx.get(self.url + "/docs").status_code == 200, seconds, self.said)
 
     def wait_for_engine(self, key, seconds=30):
         """Until reports are answered."""
@@ -75,7 +102,7 @@ class Server:
         until(
             lambda: httpx.get(f"{self.url}/api/v1/pixel/metrics/p_events_catalog", headers=headers).status_code == 200,
             seconds,
-            lambda: self.log.read_text()[-3000:],
+            self.said,
         )
 
     def children(self):
@@ -97,6 +124,28 @@ class Server:
             kill(pid)
         self.process.wait()
         until(lambda: not any(_alive(pid) for pid in pids), 10)
+
+    def kill_master(self):
+        """kill -9 of the process at the top, and wait until those below have noticed and gone."""
+        below = _descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        until(lambda: not any(_alive(pid) for pid in below), 30, self.said)
+
+    def behind(self):
+        """How many bytes of the journal are not in the warehouse yet."""
+        held = sqlite3.connect(f"file:{self.instance}/warehouse/loader.sqlite?mode=ro", uri=True)
+        try:
+            taken = dict(held.execute("SELECT name, taken FROM files"))
+            pending = held.execute("SELECT count(*) FROM pending").fetchone()[0]
+        finally:
+            held.close()
+        sizes = {path.name: path.stat().st_size for path in (self.instance / "journal").glob("*.journal")}
+        return pending + sum(size - taken.get(name, HEADER.size) for name, size in sizes.items())
+
+    def said(self):
+        """The end of what the server wrote."""
+        return self.log.read_text()[-3000:]
 
     def stop(self):
         if self.process and self.process.poll() is None:

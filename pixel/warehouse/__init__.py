@@ -11,6 +11,7 @@ import time
 import orjson
 
 from pixel.errors import AnalyticsError
+from pixel.warehouse.embedded import parsed
 
 
 class Warehouse:
@@ -70,7 +71,7 @@ class Warehouse:
 
         `parameters` fill the `{name:Type}` places. Raises AnalyticsError.
         """
-        answer = orjson.loads(self._ask("query", sql, parameters or {}))
+        answer = parsed(self._ask("query", sql, parameters or {}))
         answer.pop("rows_before_limit_at_least", None)
         return answer
 

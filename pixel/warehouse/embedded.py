@@ -4,6 +4,8 @@ import queue
 from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
+
 from pixel.errors import AnalyticsError
 
 #: A query that takes longer is given up.
@@ -78,6 +80,14 @@ class Embedded:
             yield client
         finally:
             self._clients.put(client)
+
+
+def parsed(answer: bytes):
+    """An answer as a dict. Raises AnalyticsError when the engine failed half-way: it says so after what it had."""
+    try:
+        return orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        raise AnalyticsError() from error
 
 
 def statements(sql):

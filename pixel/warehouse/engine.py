@@ -75,6 +75,10 @@ class Engine:
             except AnalyticsError as error:
                 _LOG.error("load failed: %s", error.__cause__ or error)
                 self._stopping.wait(1)
+            except Exception:
+                # Whatever it is, what is in the journal must be tried again.
+                _LOG.exception("load failed")
+                self._stopping.wait(1)
             self._run_jobs()
 
     def _load(self):

@@ -23,6 +23,7 @@ import orjson
 
 from pixel import clock, journal
 from pixel.errors import AnalyticsError
+from pixel.warehouse.embedded import parsed
 
 #: The longest time in which a repeated event_id is known again, in milliseconds.
 WINDOW = 24 * 60 * 60 * 1000
@@ -275,7 +276,7 @@ class Loader:
                     f" AND fromUnixTimestamp64Milli({{high:Int64}})",
                     {"low": min(times), "high": max(times)},
                 )
-                found |= {(table, row["id"], row["at"]) for row in orjson.loads(rows)["data"]}
+                found |= {(table, row["id"], row["at"]) for row in parsed(rows)["data"]}
         return found
 
     def _remove_loaded(self, more):
