@@ -19,11 +19,11 @@ FILTERS = (
 #: The other parameters that every pipe takes, with their meaning.
 COMMON = {
     "website_id": "The website; default: all that the key may see.",
-    "from": "First day, YYYY-MM-DD, in the website's time zone; default: 30 days up to `to`.",
+    "from": "First day, YYYY-MM-DD, in the website's time zone; default: 30 days, the last included.",
     "to": "Last day, YYYY-MM-DD, included; default: today.",
     "limit": "Rows, 1 to 1000; default 50.",
     "offset": "Rows to pass over; default 0.",
-    "bots": "`exclude` (default), `include` or `only`.",
+    "bots": "Whether bots count: exclude (default), include or only.",
 }
 BOTS = ("exclude", "include", "only")
 DEFAULT_DAYS = 30

@@ -9,7 +9,7 @@ MOST_BYTES = 8 * 1024
 _MARGIN = 512
 _MOST_TRACE = 256 * 1024
 
-_KEY = re.compile(r"(pxl_[a-z]{1,10}_[0-9A-Za-z]{0,3})[0-9A-Za-z]*", re.IGNORECASE)
+_KEY = re.compile(r"(pxl_[0-9a-z]{1,10}_[0-9A-Za-z]{0,3})[0-9A-Za-z]*", re.IGNORECASE)
 #: What is taken out: how it begins (or what it cannot do without), its pattern, and what stands in its place. A text
 #: without the first is not searched for the second, which is what keeps this cheap.
 _SECRETS = (

@@ -92,6 +92,7 @@ def test_the_engine_stands_still_and_events_are_taken_all_the_same(make):
         assert stale.json()["data"]["data"][0]["path"] == "/before"
         refused = client.report("p_referrers")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "analytics_error")
+        assert int(refused.headers["Retry-After"]) >= 1
         assert client.send("after-the-wait", "/during").status_code == 202
     finally:
         kill(engine, signal.SIGCONT)

@@ -144,7 +144,14 @@ def test_an_address_is_kept_without_its_last_part(app, nobody):
 def test_a_key_is_in_no_line_and_no_row_wherever_it_was_put(app, ada, capfd):
     canary = ada.key(READ, WRITE)
     key, nobody = canary.secret, Caller(app)
-    wrong = [key[:-1], key + "x", f'"{key}"', key.replace(key[20], "0" if key[20] != "0" else "1"), key.upper()]
+    wrong = [
+        key[:-1],
+        key + "x",
+        f'"{key}"',
+        key[:20] + ("0" if key[20] != "0" else "1") + key[21:],
+        key.replace("dev", "d3v"),
+        key.upper(),
+    ]
     canary.get("/me")
     for value in [key, *wrong]:
         for header in (f"Bearer {value}", value, f"Token {value}", f"Bearer {value} {value}", f"Basic {value}"):
