@@ -1,7 +1,7 @@
 """How fast it is here: `make bench`, or `python -m tests.bench --only requests --seconds 5`. Prints Markdown.
 
 The yardstick is a bare Flask route that reads and answers JSON, under the product's own gunicorn settings (two workers
-of eight threads) and on the same cores as everything else, the client too. It runs again and again between the rows,
+of sixteen threads) and on the same cores as everything else, the client too. It runs again and again between the rows,
 and a row is compared with the nearest runs before and after it; a rate of several runs is their median, with the least
 and the most. Where they are far apart the machine was not quiet ("elsewhere" is the CPU that other programs took), and
 then the CPU that the web workers spend on a request is the figure to trust.
@@ -21,7 +21,9 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +35,8 @@ from tests.bench.world import World
 
 def main():
     options = _options()
+    # Ended from outside, too, the servers are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="pixel-bench-", dir=options.folder) as folder:
         world = World(Path(folder), options.events)
         runs = Runs(world, options.seconds)
