@@ -14,7 +14,7 @@ wsgi_app = "app:create_app(engine='apart')"
 bind = f"0.0.0.0:{_settings.PORT}"
 worker_class = "pixel.serving.Worker"
 workers = _settings.WEB_CONCURRENCY
-threads = 16
+threads = 12
 preload_app = True
 keepalive = 30
 timeout = 60

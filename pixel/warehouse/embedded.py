@@ -2,6 +2,7 @@
 
 import queue
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -34,13 +35,14 @@ class Embedded:
         # Here and not above: only the engine's process pays the seconds and megabytes of this import.
         import clickhouse_connect
 
+        self._open = partial(clickhouse_connect.create_client, interface="chdb", path=str(folder))
         Path(folder).mkdir(parents=True, exist_ok=True)
         self._clients = queue.LifoQueue()
         # History may be backfilled, so a load may touch every month since 2010.
         writing = {"max_partitions_per_insert_block": 0}
-        self._writer = clickhouse_connect.create_client(interface="chdb", path=str(folder), settings=writing)
+        self._writer = self._open(settings=writing)
         for _ in range(QUERIES):
-            self._clients.put(clickhouse_connect.create_client(interface="chdb", path=str(folder), settings=_SETTINGS))
+            self._clients.put(self._open(settings=_SETTINGS))
         self.set_up()
 
     def set_up(self):
@@ -67,7 +69,8 @@ class Embedded:
 
     def close(self):
         while not self._clients.empty():
-            self._clients.get().close()
+            if client := self._clients.get():
+                client.close()
         self._writer.close()
 
     @contextmanager
@@ -77,7 +80,14 @@ class Embedded:
         except queue.Empty:
             raise AnalyticsError("The analytics warehouse is busy.") from None
         try:
+            client = client or self._open(settings=_SETTINGS)
             yield client
+        except BaseException:
+            # What a failed query has written comes out before the next answer on its connection, so that ends here.
+            if client:
+                client.close()
+            client = None
+            raise
         finally:
             self._clients.put(client)
 

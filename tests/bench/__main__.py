@@ -1,7 +1,7 @@
 """How fast it is here: `make bench`, or `python -m tests.bench --only requests --seconds 5`. Prints Markdown.
 
 The yardstick is a bare Flask route that reads and answers JSON, under the product's own gunicorn settings (two workers
-of sixteen threads) and on the same cores as everything else, the client too. It runs again and again between the rows,
+of twelve threads) and on the same cores as everything else, the client too. It runs again and again between the rows,
 and a row is compared with the nearest runs before and after it; a rate of several runs is their median, with the least
 and the most. Where they are far apart the machine was not quiet ("elsewhere" is the CPU that other programs took), and
 then the CPU that the web workers spend on a request is the figure to trust.

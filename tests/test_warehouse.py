@@ -1,0 +1,40 @@
+"""The warehouse behind its one interface: many askers at once, and answers that break off."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pixel.errors import AnalyticsError
+from pixel.extensions import warehouse
+from pixel.warehouse.embedded import QUERIES, parsed, statements
+
+
+def test_of_many_questions_at_once_each_gets_its_own_answer(app):
+    def ask(number):
+        words = {"number": number, "text": f"text {number} '\\\n"}
+        with app.app_context():
+            answer = warehouse.query("SELECT {number:UInt64} AS number, {text:String} AS text", words)
+        return answer["data"] == [words]
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(ask, range(1600)))
+
+
+@pytest.mark.parametrize("sql", ["SELECT", "SELECT x", "SELECT throwIf(number = 70000) FROM numbers(100000)"])
+def test_a_failing_question_is_an_analytics_error_and_the_next_is_answered(app, sql):
+    with app.app_context():
+        with pytest.raises(AnalyticsError):
+            warehouse.query(sql)
+        # Of every connection, or what the failed one had written would come before somebody else's answer.
+        for _ in range(QUERIES + 1):
+            assert warehouse.query("SELECT 1 AS one")["data"] == [{"one": 1}]
+
+
+@pytest.mark.parametrize("answer", [b"", b"{", b'{"data": []}\nCode: 1001. DB::Exception: away', b"Code: 1"])
+def test_an_answer_that_broke_off_is_an_analytics_error(answer):
+    with pytest.raises(AnalyticsError):
+        parsed(answer)
+
+
+def test_a_file_of_statements_is_read_statement_by_statement():
+    assert statements("SELECT ';' AS a;\n\nSELECT\n 2;\n") == ["SELECT ';' AS a", "SELECT\n 2"]
