@@ -17,7 +17,10 @@ TAGS = (
 )  # fmt: skip
 _AS_GIVEN = ("visitor_id", "session_id", "user_id", "title", "language", "screen", "goal", "value", "currency",
              "transaction_id", "provider", "props")  # fmt: skip
+_TAGS = frozenset(TAGS)
 _MOST_TAG = 500
+#: Campaigns come again and again, so what is made of their tags is remembered, unless it is long.
+_MOST_REMEMBERED = 500
 
 
 class Ready(NamedTuple):
@@ -119,27 +122,32 @@ def _row(event, site, request_id, received):
 
 def _tags(event, query):
     """The campaign tags and click ids: as given, else from the address's query."""
-    tags = {name: event[name] for name in TAGS if event.get(name)}
-    if query:
-        for name, value in parse_qsl(query[:4000], errors="replace"):
-            if name in TAGS and value and name not in tags:
-                tags[name] = value.replace("\0", "")[:_MOST_TAG]
+    given = {} if _TAGS.isdisjoint(event) else {name: event[name] for name in TAGS if event.get(name)}
+    if not query:
+        return given
+    read = _tags_of if len(query) <= _MOST_REMEMBERED else _tags_of.__wrapped__
+    return read(query[:4000]) | given
+
+
+@lru_cache(4096)
+def _tags_of(query):
+    tags = {}
+    for name, value in parse_qsl(query, errors="replace"):
+        if name in _TAGS and value and name not in tags:
+            tags[name] = value.replace("\0", "")[:_MOST_TAG]
     return tags
 
 
 def _origin(referrer, domain, hostname, tags):
     """Where the event came from, and the address it came from if that is not the site's own."""
-    if not tags and len(referrer) <= _MOST_TAG:
-        return _untagged_origin(referrer, domain, hostname)
-    host, address = sources.split_referrer(referrer)
-    origin = sources.classify(host, {domain, hostname}, tags)
-    return origin, address if origin.referrer else ""
+    short = len(referrer) + sum(map(len, tags.values())) <= _MOST_REMEMBERED
+    return (_origin_of if short else _origin_of.__wrapped__)(referrer, domain, hostname, tuple(tags.items()))
 
 
 @lru_cache(10_000)
-def _untagged_origin(referrer, domain, hostname):
+def _origin_of(referrer, domain, hostname, tags):
     host, address = sources.split_referrer(referrer)
-    origin = sources.classify(host, {domain, hostname}, {})
+    origin = sources.classify(host, {domain, hostname}, dict(tags))
     return origin, address if origin.referrer else ""
 
 
