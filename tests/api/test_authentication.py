@@ -33,7 +33,10 @@ def statements(app):
     asked = []
     with app.app_context():
         engine = db.engine
-    note = lambda conn, cursor, statement, *_: asked.append(statement)  # noqa: E731
+
+    def note(connection, cursor, statement, *_):
+        asked.append(statement)
+
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield asked
