@@ -4,13 +4,28 @@ import logging
 
 import orjson
 from flask import Flask, current_app, g, request
-from flask.sessions import SessionInterface
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import config
-from pixel import api, cli, clock, database, docs, errors, front, jobs, request_log
+from pixel import (
+    api,
+    cli,
+    clock,
+    database,
+    docs,
+    errors,
+    front,
+    jobs,
+    pages,
+    request_log,
+    requests,
+    settings,
+    support,
+)
 from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
+
+DOORS = (api.api, front.front, settings.settings, requests.requests, support.support, docs.docs)
 
 
 class Pixel(Flask):
@@ -19,14 +34,6 @@ class Pixel(Flask):
     def ensure_sync(self, func):
         # No view or hook here is a coroutine, and to look each time costs as much as a database read.
         return func
-
-
-class _NoSessions(SessionInterface):
-    def open_session(self, app, request):
-        return None
-
-    def save_session(self, app, session, response):
-        pass
 
 
 def create_app(engine="here", settings=None):
@@ -45,12 +52,13 @@ def create_app(engine="here", settings=None):
     app.before_request(_refuse_too_large)
     if engine == "here":
         app.before_request(_start_engine)
+    pages.bind(app)
     app.after_request(_harden)
     # Flask runs these last first: the row is written when the response is whole.
     app.after_request_funcs[None].insert(0, request_log.finish)
     app.register_error_handler(Exception, errors.answer)
     app.url_map.converters["anything"] = api.Anything
-    for door in (api.api, front.front, docs.docs):
+    for door in DOORS:
         app.register_blueprint(door)
     cli.register(app)
     return app
@@ -59,6 +67,7 @@ def create_app(engine="here", settings=None):
 def _configure(app, settings):
     app.config.update(
         {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        public_url=settings.public_url,
         SECRET_KEY=config.secret_key(settings),
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         # Values of a failed statement could be secrets, and error texts go to the log.
@@ -67,7 +76,6 @@ def _configure(app, settings):
         TRUSTED_HOSTS=settings.trusted_hosts or None,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
-    app.session_interface = _NoSessions()
     # A redirect to the same address with another slash would answer outside of the envelope.
     app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     if settings.TRUSTED_HOPS:
@@ -107,18 +115,28 @@ _HARDENED_PAGE = [
     *_HARDENED,
     (
         "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
-    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    # No page's address is another site's business.
+    ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
     ("X-Frame-Options", "DENY"),
 ]
+_HSTS = "max-age=31536000; includeSubDomains"
 
 
 def _harden(response):
     for name, value in _HARDENED_API if errors.is_api() else _HARDENED_PAGE:
         response.headers.add(name, value)
+    if current_app.config["PIXEL_ENV"] == "live":
+        response.headers["Strict-Transport-Security"] = _HSTS
+    if request.endpoint != "static" and not errors.is_api():
+        # What was seen signed in must not be seen after signing out, by the back button or otherwise.
+        response.headers["Cache-Control"] = "no-store"
+        response.vary.add("Cookie")
     return response
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 from dataclasses import dataclass, field, fields
+from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -53,6 +54,15 @@ class Settings:
         0, "How many proxies in front of the server are ours, so that their X-Forwarded-For is believed."
     )
     TRUSTED_HOSTS: str = setting("", "Host names this server answers to, separated by commas. Empty: any.")
+    PUBLIC_URL: str = setting(
+        "", "Where people and programs reach this server, for links in mails. Default: `http://localhost` and the port."
+    )
+    SMTP_URL: str = setting(
+        "",
+        "The mail server: `smtp://user:password@host:587` (STARTTLS), or `smtps://` (TLS from the start). Empty: no "
+        "mail is sent, and pages and commands show what would be.",
+    )
+    MAIL_FROM: str = setting("", "The sender of mails, such as `Pixel <pixel@example.com>`. Required with SMTP_URL.")
     REQUEST_LOG_DAYS: int = setting(30, "How many days a request can be found by its id.")
     WEB_CONCURRENCY: int = setting(2, "Web worker processes.")
     PORT: int = setting(8000, "The port to listen on.")
@@ -70,6 +80,10 @@ class Settings:
     @property
     def ratelimit_storage_uri(self) -> str:
         return self.RATELIMIT_STORAGE_URI or f"pixel-sqlite:///{self.instance / 'ratelimit.sqlite'}"
+
+    @property
+    def public_url(self) -> str:
+        return self.PUBLIC_URL.rstrip("/") or f"http://localhost:{self.PORT}"
 
     @property
     def trusted_hosts(self) -> list[str]:
@@ -118,6 +132,19 @@ def _whole_number(name, text):
         raise WrongSetting(f"{name} must be a whole number, not {str(text)[:40]!r}.") from None
 
 
+def _has_host_and_port(url):
+    try:
+        parts = urlsplit(url)
+        return not url or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        return False
+
+
+def _is_mailbox(text):
+    address = parseaddr(text)[1]
+    return bool(re.fullmatch(r"[^@\s]+@[^@\s]+", address)) and text.isprintable()
+
+
 def _check(settings):
     def refuse_unless(fine, sentence):
         if not fine:
@@ -142,6 +169,18 @@ def _check(settings):
     refuse_unless(
         re.match(r"(pixel-sqlite:///|$)", settings.RATELIMIT_STORAGE_URI),
         "RATELIMIT_STORAGE_URI must be empty or begin with pixel-sqlite:///.",
+    )
+    refuse_unless(
+        re.match(r"(https?://[^/\s?#@]+/?|)$", settings.PUBLIC_URL),
+        "PUBLIC_URL must be http:// or https:// and a host name, without a path.",
+    )
+    refuse_unless(
+        re.match(r"(smtps?://[^\s?#]+|)$", settings.SMTP_URL) and _has_host_and_port(settings.SMTP_URL),
+        "SMTP_URL must be smtp:// or smtps:// and a host name, with user:password@ before it if need be.",
+    )
+    refuse_unless(
+        not settings.SMTP_URL or (_is_mailbox(settings.MAIL_FROM) and settings.PUBLIC_URL),
+        "SMTP_URL needs MAIL_FROM, an e-mail address, and PUBLIC_URL, which mails link to.",
     )
     for name, low, high in (
         ("RATELIMIT_API", 1, 10**9),

@@ -1,12 +1,14 @@
 """The map of this house. Four ideas and no fifth.
 
-Doors are blueprints: `api` (JSON, keys), `front` (health), `docs`. A door parses, calls one noun, renders, and never
-imports another door.
+Doors are blueprints: `api` (JSON, keys), `front` (signing in, one-time links), `settings`, `requests`, `support`
+(pages, session), `docs`. A door parses, calls one noun, renders, and never imports another door. What all pages share
+is in `pages`: the form, the form's cookie, the words for moments.
 
-Nouns are modules here at the root, one per thing, holding its table and its verbs: `workspaces`, `members`, `websites`,
-`keys`, `events`, `identities`, `metrics`, `audit`. They know nothing of HTTP, save the two that are about the request:
-`access` (who calls, and what they may) and `request_log` (what became of each call). `sources`, `agents`,
-`currencies` and `redaction` are what nouns know by heart.
+Nouns are modules here at the root, one per thing, holding its table and its verbs: `workspaces`, `members`, `sessions`,
+`links`, `mail`, `websites`, `keys`, `notices` (keys that need somebody), `events`, `identities`, `metrics`, `calls`
+(what the request log tells of the API's use), `audit`. They know nothing of HTTP, save the two that are about the
+request: `access` (who calls, and what they may) and `request_log` (what became of each call). `sources`, `agents`,
+`currencies` and `redaction` are what nouns know by heart; `charts` turns numbers into what a template draws.
 
 Catalogues declare each fact once: error classes in `errors`, `Scope` in `access`, reports as files in `pipes/`,
 settings in `config.py`.
@@ -18,4 +20,7 @@ Imports point down: app -> doors -> nouns that use nouns -> nouns -> stores -> e
 
 The way of one event: request_log.begin -> access.require (-> keys.find) -> api/events.py -> events.prepare, keep ->
 journal.append -> request_log.finish; then, in the engine: loader -> warehouse.
+
+The way of a click on Rotate: request_log.begin -> pages.refuse_other_sites -> access.enter (-> sessions.find) ->
+settings/api_keys.py -> form.sent (CSRF) -> keys.rotate (+ audit) -> 303 -> keys.reveal, once.
 """

@@ -6,16 +6,23 @@ import re
 from enum import StrEnum
 from functools import cache, wraps
 from typing import NamedTuple
+from urllib.parse import quote
 
-from flask import current_app, g, request
-from limits import RateLimitItemPerMinute
+from flask import current_app, g, redirect, request
+from limits import RateLimitItemPerHour, RateLimitItemPerMinute
 
-from pixel import clock, errors, keys
+from pixel import clock, errors, keys, members, sessions, workspaces
 from pixel.extensions import counters
 
 _BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE)
 #: Failed authentications a minute that one address may make before it is told to wait.
 FAILURES = RateLimitItemPerMinute(60)
+#: Failed sign-ins that one address may make in five minutes, and that all may make for one account in an hour.
+SIGN_INS, SIGN_INS_OF_ACCOUNT = RateLimitItemPerMinute(10, 5), RateLimitItemPerHour(100)
+#: Mails that one address may ask for in an hour.
+LINKS = RateLimitItemPerHour(10)
+#: What a page may ask of whoever opens it: to be signed in, a role or more in the workspace, or the support flag.
+ENTRANCES = ("person", "viewer", "admin", "owner", "support")
 
 
 class Scope(StrEnum):
@@ -39,6 +46,34 @@ class Caller(NamedTuple):
     key: keys.Key
     workspace_id: str
     websites: tuple | None
+
+
+class Person(NamedTuple):
+    """Who is signed in. Everything a page does is done in this workspace, which is None for a member of none."""
+
+    session: sessions.Signed
+    user: members.User
+    workspace: workspaces.Workspace | None
+    role: str | None
+    #: All the person's workspaces as [(Workspace, role)].
+    workspaces: list
+
+    @property
+    def id(self):
+        return self.user.id
+
+    @property
+    def email(self):
+        return self.user.email
+
+    @property
+    def workspace_id(self):
+        return self.workspace and self.workspace.id
+
+    def may(self, role):
+        """Whether the person's role in the workspace is `role` or more."""
+        order = ("viewer", "admin", "owner")
+        return self.role is not None and order.index(self.role) >= order.index(role)
 
 
 class Rate(NamedTuple):
@@ -77,10 +112,97 @@ def by_key():
     try:
         key = keys.find(_bearer(), current_app.config["PIXEL_ENV"])
     except errors.PixelError as refusal:
+        if key := getattr(refusal, "key", None):
+            g.entry.caller = Caller(key, key.workspace_id, key.websites)
         if refusal.status == 401:
             _count_failure()
         raise
     return Caller(key, key.workspace_id, key.websites)
+
+
+def enter(entrance):
+    """Let a page be opened only by those that one of ENTRANCES lets in. `g.person` is who that is.
+
+    Who is not signed in is led to do that first.
+    """
+
+    def guard(view):
+        @wraps(view)
+        def guarded(*args, **kwargs):
+            g.person = g.entry.person = person = by_session()
+            if person is None:
+                return redirect(sign_in_address(), 303)
+            if entrance == "support":
+                if not person.user.support:
+                    raise errors.NotFound()
+            elif entrance != "person":
+                if person.workspace is None:
+                    return redirect("/account", 303)
+                if not person.may(entrance):
+                    raise errors.InsufficientRole()
+            return view(*args, **kwargs)
+
+        guarded.entrance = entrance
+        return guarded
+
+    return guard
+
+
+def by_session():
+    """The Person whose session the request's cookie carries, or None."""
+    session = sessions.find(request.cookies.get(session_cookie(), ""))
+    user = session and members.by_id(session.user_id)
+    if user is None:
+        return None
+    own = workspaces.of(user.id)
+    # A membership that has ended since leaves the session in another workspace.
+    workspace, role = next((pair for pair in own if pair[0].id == session.workspace_id), own[0] if own else (None,) * 2)
+    return Person(session, user, workspace, role, [tuple(pair) for pair in own])
+
+
+def session_cookie():
+    """The name of the cookie that carries a session. Outside development a browser sends it over TLS only."""
+    return cookie_name("pixel_session")
+
+
+def cookie_name(name):
+    return f"__Host-{name}" if current_app.config["PIXEL_ENV"] == "live" else name
+
+
+def sign_in_address():
+    """Where to sign in and come back to the page that was asked for."""
+    asked = request.full_path.rstrip("?") if request.method == "GET" else request.path
+    return "/sign-in" if asked == "/" else f"/sign-in?next={quote(asked, safe='/')}"
+
+
+def sign_in(email, password):
+    """The user whose e-mail and password these are, or None. Raises RateLimitExceeded for too many failures.
+
+    Failures count against the address, and against the account from addresses it is not used from: so nobody can be
+    locked out of the place they work from.
+    """
+    network = network_of_request()
+    budgets = [(SIGN_INS, "sign-in", network)]
+    known = members.by_email(email)
+    if not (known and sessions.known_network(known.id, network)):
+        budgets.append((SIGN_INS_OF_ACCOUNT, "sign-in of", email.strip().lower()[:254]))
+    for budget in budgets:
+        _spend(*budget)
+    user = members.verified(email, password)
+    if user is not None:
+        for budget in budgets:
+            counters.hit(*budget, amount=-1)
+    return user
+
+
+def count_link():
+    """Count a mail that was asked for by this address. Raises RateLimitExceeded."""
+    _spend(LINKS, "link", network_of_request())
+
+
+def network_of_request():
+    """Whom the request's failures are counted for."""
+    return _network(request.remote_addr or "")
 
 
 def stamp(response):
@@ -124,9 +246,17 @@ def _count(caller):
 
 def _count_failure():
     """Count a failed authentication for the client's address. Raises RateLimitExceeded."""
-    hit = counters.hit(FAILURES, "address", _network(request.remote_addr or ""))
-    if hit and hit[0] > FAILURES.amount:
-        raise errors.RateLimitExceeded(FAILURES.amount, _seconds_until(hit[1]))
+    _spend(FAILURES, "address", network_of_request())
+
+
+def _spend(item, *whose):
+    hit = counters.hit(item, *whose)
+    if hit and hit[0] > item.amount:
+        raise errors.RateLimitExceeded(item.amount, _seconds_until(hit[1]), _window(item))
+
+
+def _window(item):
+    return f"{item.multiples} {item.GRANULARITY.name}{'s' if item.multiples > 1 else ''}"
 
 
 @cache

@@ -10,7 +10,7 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy.exc import NoResultFound, OperationalError
 from tqdm import tqdm
 
-from pixel import access_log, clock, demo, doctor, ids, keys, request_log, websites, workspaces
+from pixel import access_log, clock, demo, doctor, ids, keys, members, request_log, websites, workspaces
 from pixel.access import Scope
 from pixel.errors import PixelError
 from pixel.extensions import warehouse
@@ -31,6 +31,7 @@ class _Group(AppGroup):
 
 
 workspace = _Group("workspace", help="Workspaces.")
+user = _Group("user", help="People.")
 website = _Group("website", help="Websites.")
 key = _Group("key", help="API keys.")
 request = _Group("request", help="The request log.")
@@ -39,7 +40,7 @@ import_ = _Group("import", help="History from elsewhere.")
 
 def register(app):
     """Add the commands to `flask --app app`."""
-    for group in (workspace, website, key, request, import_):
+    for group in (workspace, user, website, key, request, import_):
         app.cli.add_command(group)
     app.cli.add_command(_doctor)
     app.cli.add_command(_demo)
@@ -52,8 +53,29 @@ def register(app):
 @click.option("--owner", required=True, help="E-mail address of the owner.")
 @click.option("--timezone", default="UTC", show_default=True, help="IANA name, such as Europe/Berlin.")
 def create_workspace(name, owner, timezone):
-    """Make a workspace. Prints its id."""
-    click.echo(workspaces.create(name, owner, timezone).id)
+    """Make a workspace. Prints its id, and for a new owner a link to sign in with for the first time."""
+    made = workspaces.create(name, owner, timezone)
+    user = members.by_email(owner)
+    if user.password_hash is None:
+        click.echo(f"{user.email} chooses a password here, once and within a day:", err=True)
+        click.echo(members.password_link(user.email, "welcome"), err=True)
+    click.echo(made.id)
+
+
+@user.command("reset")
+@click.argument("email")
+def reset_password(email):
+    """Print a link by which EMAIL sets a new password, once and within an hour."""
+    click.echo(members.password_link(email))
+
+
+@user.command("support")
+@click.argument("email")
+@click.option("--remove", is_flag=True, help="Take it away again.")
+def allow_support(email, remove):
+    """Let EMAIL look up any workspace's requests."""
+    members.allow_support(email, not remove)
+    click.echo(f"{email} {'is no longer' if remove else 'is'} support.", err=True)
 
 
 @workspace.command("limit")
@@ -181,11 +203,15 @@ def _doctor():
 @with_appcontext
 def _demo():
     """Make the demo workspace with 30 days of traffic, unless there is one, and say how to look at it."""
-    website_id, secret = demo.make(lambda text: click.echo(text, err=True))
-    address = f"http://localhost:{current_app.config['PORT']}"
+    website_id, secret, password = demo.make(lambda text: click.echo(text, err=True))
+    address = current_app.config["public_url"]
     click.echo(
         f"""
 Pixel API will be at {address}
+
+Sign in as {demo.OWNER} with the password
+
+  {password}
 
 The demo shop's top pages (the key works for a day):
 

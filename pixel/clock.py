@@ -35,3 +35,9 @@ def warehouse_moment(moment):
     """A moment in the warehouse's own form, UTC."""
     # Without its zone's six characters, which stand at the end.
     return moment.astimezone(UTC).isoformat(" ", "milliseconds")[:-6]
+
+
+def from_warehouse(text):
+    """The moment that a time of the warehouse's, in its own form or in RFC 3339, is."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

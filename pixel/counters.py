@@ -20,14 +20,14 @@ class Counters:
     def bind(self, uri):
         self.storage = storage_from_string(uri)
 
-    def hit(self, item, *identifiers):
-        """Count one call under a RateLimitItem: (calls in the window so far, when the window ends).
+    def hit(self, item, *identifiers, amount=1):
+        """Count a call under a RateLimitItem: (calls in the window so far, when the window ends).
 
         None when the counters are away.
         """
         key = item.key_for(*identifiers)
         try:
-            return self.storage.incr(key, item.get_expiry()), self.storage.get_expiry(key)
+            return self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
         except self.storage.base_exceptions as error:
             _LOG.warning("rate-limit counters are away: %s", error)
             return None

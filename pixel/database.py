@@ -47,6 +47,8 @@ def transaction():
     """
     with Session(db.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
         yield session
+    # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
+    db.session.close()
     g.pop("memory_checked", None)
 
 

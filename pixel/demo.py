@@ -1,18 +1,20 @@
 """A workspace to look around in: thirty days of traffic on a small shop, the same for everyone, up to this minute."""
 
+import os
 import random
 from datetime import timedelta
+from pathlib import Path
 
 from flask import current_app
 from sqlalchemy import select
 
-from pixel import clock, events, keys, websites, workspaces
+from pixel import clock, events, ids, keys, members, websites, workspaces
 from pixel.access import Scope
 from pixel.database import db
 from pixel.extensions import warehouse
 from pixel.websites import Site, Website
 
-NAME = "Demo"
+NAME, OWNER = "Demo", "owner@demo.example"
 DOMAIN = "demo.example"
 DAYS = 30
 VISITS_A_DAY = 260
@@ -46,7 +48,10 @@ _HOURS = [2, 1, 1, 1, 1, 2, 3, 5, 8, 10, 11, 11, 10, 10, 11, 11, 10, 9, 8, 8, 7,
 
 
 def make(say):
-    """Make the demo unless it is there. Returns its website's id and a new key that reads and writes for a day."""
+    """Make the demo unless it is there.
+
+    Returns its website's id, a new key that reads and writes for a day, and the owner's password.
+    """
     site = _site()
     if not warehouse.query(_COUNT, {"workspace": site.workspace_id, "website": site.id})["data"][0]["n"]:
         say(f"Making {DAYS} days of demo traffic ...")
@@ -60,7 +65,7 @@ def make(say):
         current_app.config["PIXEL_ENV"],
         expires_at=clock.now() + timedelta(days=1),
     )
-    return site.id, secret
+    return site.id, secret, _password()
 
 
 _COUNT = "SELECT count() AS n FROM events WHERE workspace_id = {workspace:String} AND website_id = {website:String}"
@@ -69,8 +74,18 @@ _COUNT = "SELECT count() AS n FROM events WHERE workspace_id = {workspace:String
 def _site():
     found = db.session.scalar(select(Website).filter_by(domain=DOMAIN))
     if found is None:
-        found = websites.add(workspaces.create(NAME, "owner@demo.example").id, DOMAIN, "Demo shop")
+        found = websites.add(workspaces.create(NAME, OWNER).id, DOMAIN, "Demo shop")
     return Site(*(getattr(found, name) for name in Site._fields))
+
+
+def _password():
+    """The owner's password, made for this installation and kept beside its data; a changed one is not made anew."""
+    kept = Path(current_app.instance_path) / "demo_password"
+    if not kept.exists():
+        with open(os.open(kept, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write("-".join(ids.random(5) for _ in range(4)))
+        members.change_password(members.called(OWNER), kept.read_text())
+    return kept.read_text()
 
 
 def _traffic(chance, site):

@@ -26,6 +26,8 @@ class PixelError(Exception):
     status = 500
     code = ""
     retry = False
+    #: Whether only people who use the pages can meet it, never a caller of the API.
+    page_only = False
     #: Foreign exceptions this error speaks for.
     speaks_for = ()
 
@@ -217,21 +219,44 @@ class UnsupportedMediaType(PixelError):
     code = "unsupported_media_type"
 
 
-class RateLimitExceeded(PixelError):
-    """The workspace has spent its calls for this minute.
+class InsufficientRole(PixelError):
+    """Your role in this workspace does not allow that.
 
-    Wait as many seconds as the Retry-After header says, and add a little jitter. Batches count as one call.
+    Ask an owner of the workspace for another role, or to do it for you.
+    """
+
+    status = 403
+    code = "insufficient_role"
+    page_only = True
+
+
+class CrossSiteRequest(PixelError):
+    """This form was sent from another site.
+
+    Nothing was changed. Open the page here and send the form again.
+    """
+
+    status = 403
+    code = "cross_site_request"
+    page_only = True
+
+
+class RateLimitExceeded(PixelError):
+    """The budget of calls for this while is spent.
+
+    Wait as many seconds as the Retry-After header says, and add a little jitter. A workspace's calls are counted by the
+    minute, and a batch counts as one; failed attempts to get in count for the address they come from.
     """
 
     status = 429
     code = "rate_limit_exceeded"
     retry = True
 
-    def __init__(self, limit, retry_after):
+    def __init__(self, limit, retry_after, window="1 minute"):
         super().__init__(
             f"Rate limit exceeded. Try again in {retry_after} seconds.",
             limit=limit,
-            window="1 minute",
+            window=window,
             retry_after=retry_after,
         )
         self.headers = {"Retry-After": str(retry_after)}
@@ -363,7 +388,7 @@ def answer(error):
         spoken.headers.setdefault("Retry-After", "5")
     response.headers.extend(spoken.headers)
     response.headers["Link"] = f'</docs/errors#{spoken.code}>; rel="help"'
-    if spoken.status in (401, 403):
+    if spoken.status in (401, 403) and is_api():
         response.headers["WWW-Authenticate"] = _challenge(spoken)
     return response
 

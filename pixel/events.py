@@ -1,6 +1,7 @@
 """Events: taken in once, durably, and found again by their id."""
 
 import hashlib
+from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -77,6 +78,41 @@ def receipt(workspace_id, website_ids, event_id):
     if not found:
         raise errors.EventNotFound()
     return found
+
+
+def in_last_day(workspace_id):
+    """What came from each website in 24 hours: `{website_id: {"events": count, "last": moment}}`."""
+    rows = warehouse.query(
+        "SELECT website_id, count() AS events, max(received_at) AS last FROM events"
+        " WHERE workspace_id = {workspace:String} AND received_at >= {since:DateTime64(3)} GROUP BY website_id",
+        {"workspace": workspace_id, "since": _a_day_ago()},
+    )["data"]
+    return {row["website_id"]: {"events": row["events"], "last": clock.from_warehouse(row["last"])} for row in rows}
+
+
+def latest(workspace_id, website_id, most=10):
+    """The last events that came from a website within 24 hours, newest first."""
+    rows = warehouse.query(
+        "SELECT received_at, event_id, name, path, goal, source, channel, country, browser, os, bot FROM events"
+        " WHERE workspace_id = {workspace:String} AND website_id = {website:String}"
+        " AND received_at >= {since:DateTime64(3)} ORDER BY received_at DESC, event_id DESC LIMIT {most:UInt32}",
+        {"workspace": workspace_id, "website": website_id, "since": _a_day_ago(), "most": most},
+    )["data"]
+    return [row | {"moment": clock.from_warehouse(row["received_at"])} for row in rows]
+
+
+def stored_among(workspace_id, event_ids):
+    """Those of these events that are in the reports; the others are accepted, and on their way."""
+    rows = warehouse.query(
+        "SELECT DISTINCT event_id FROM events WHERE workspace_id = {workspace:String}"
+        " AND has({ids:Array(String)}, event_id)",
+        {"workspace": workspace_id, "ids": list(event_ids)},
+    )["data"]
+    return {row["event_id"] for row in rows}
+
+
+def _a_day_ago():
+    return clock.warehouse_moment(clock.now() - timedelta(hours=24))
 
 
 def _row(event, site, request_id, received):

@@ -9,6 +9,7 @@ import time
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LAST = {"dev": "d", "live": "v"}
 _REQUEST_ID = re.compile(r"req_[0-7][0-9a-hjkmnp-tv-z]{25}")
 
 
@@ -18,6 +19,16 @@ def in_time(prefix):
     number[6] = 0x70 | number[6] & 0x0F
     number[8] = 0x80 | number[8] & 0x3F
     return prefix + base64.b32encode(b"\0\0\0\0" + number)[-26:].translate(_CROCKFORD).decode()
+
+
+def of_request(environment):
+    """A new request id. Its last character tells the environment: d for dev, v for live."""
+    return in_time("req_")[:-1] + _LAST[environment]
+
+
+def environment(request_id):
+    """The environment that a request id was made in, or None where it does not tell."""
+    return {last: name for name, last in _LAST.items()}.get(request_id[-1])
 
 
 class _Chance(threading.local):

@@ -1,8 +1,11 @@
 """What the engine's process does by the clock."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from pixel import clock, keys
+from flask import current_app
+
+from pixel import clock, keys, links, mail, notices, websites
+from pixel.database import transaction
 from pixel.extensions import answers, counters, warehouse
 
 
@@ -18,8 +21,14 @@ def schedule(app, engine):
         return run
 
     engine.every(5, in_app(note_key_use))
+    engine.every(10, in_app(mail.send_due))
     engine.every(60, in_app(sweep))
+    engine.every(60, in_app(keys.sweep))
     engine.every(3600, in_app(forget_old_requests))
+    engine.every(3600, in_app(notices.mail_owners))
+    engine.every(3600, in_app(forget_removed_websites))
+    engine.every(3600, in_app(forget_ended_links))
+    engine.every(86400, in_app(mail.sweep))
 
 
 def note_key_use():
@@ -27,10 +36,10 @@ def note_key_use():
     rows = warehouse.query(
         "SELECT key_id, max(at) AS last, argMax(address, at) AS address, argMax(user_agent, at) AS user_agent"
         " FROM requests WHERE key_id != '' AND at > {since:DateTime64(3)} GROUP BY key_id",
-        {"since": (clock.now() - timedelta(minutes=2)).strftime("%Y-%m-%d %H:%M:%S.000")},
+        {"since": clock.warehouse_moment(clock.now() - timedelta(minutes=2))},
     )["data"]
     if rows:
-        keys.note_use({r["key_id"]: (_moment(r["last"]), r["address"], r["user_agent"]) for r in rows})
+        keys.note_use({r["key_id"]: (clock.from_warehouse(r["last"]), r["address"], r["user_agent"]) for r in rows})
 
 
 def sweep():
@@ -41,8 +50,6 @@ def sweep():
 
 def forget_old_requests():
     """Drop the days of the request log that are older than REQUEST_LOG_DAYS."""
-    from flask import current_app
-
     oldest = (clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)).strftime("%Y%m%d")
     rows = warehouse.query(
         "SELECT DISTINCT partition FROM system.parts WHERE database = currentDatabase() AND table = 'requests'"
@@ -54,5 +61,17 @@ def forget_old_requests():
         engine.command(f"ALTER TABLE requests DROP PARTITION {int(row['partition'])}")
 
 
-def _moment(text):
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+def forget_removed_websites():
+    """Delete the data of the websites that were removed 30 days ago."""
+    for website in websites.due():
+        engine = warehouse.start()
+        for table in ("events", "identities"):
+            # An id of ours is plain letters and digits.
+            engine.command(f"ALTER TABLE {table} DELETE WHERE website_id = '{website.id}' SETTINGS mutations_sync = 2")
+        websites.delete(website.id)
+
+
+def forget_ended_links():
+    """Drop the one-time links that work no more."""
+    with transaction() as session:
+        links.sweep(session)

@@ -3,11 +3,12 @@
 import hashlib
 import re
 import zlib
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import JSON, ForeignKey, LargeBinary, String, select, update
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, ForeignKey, LargeBinary, String, exists, func, select, update
+from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from pixel import audit, clock, errors, ids, websites
 from pixel.database import Moment, db, remembered, transaction
@@ -20,9 +21,17 @@ OVERLAPS = {
     "7d": timedelta(days=7),
 }
 LONGEST_OVERLAP = timedelta(days=7)
+STATES = ("active", "rotating", "expired", "revoked")
+#: The expiry of a successor that is not given one.
+AS_BEFORE = object()
+#: How long a new key waits to be shown.
+WAITS = timedelta(minutes=10)
+#: After so long without use a key is idle; after so long without any use it was made for nothing.
+IDLE, UNUSED = timedelta(days=90), timedelta(days=30)
 
 _ID, _SECRET, _CHECKSUM = 12, 32, 6
 _SHAPE = re.compile(rf"pxl_([a-z]+)_[0-9A-Za-z]{{{_ID + _SECRET + _CHECKSUM}}}")
+_HINT = re.compile(r"key_([0-9A-Za-z]{12})|pxl_([a-z]+)_([0-9A-Za-z]{3})(?:…|\.\.\.)([0-9A-Za-z]{4})")
 _LONGEST = 200
 
 
@@ -47,6 +56,10 @@ class ApiKey(db.Model):
     last_used_at: Mapped[object | None] = mapped_column(Moment)
     last_used_address: Mapped[str | None] = mapped_column(String(45))
     last_used_user_agent: Mapped[str | None] = mapped_column(String(500))
+    #: The form that made the key, so that one sent twice makes one key.
+    form: Mapped[str | None] = mapped_column(String(40), unique=True)
+    #: The key itself for as long as it waits to be shown, readable with its maker's session only (see `reveal`).
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     @property
     def hint(self):
@@ -81,13 +94,37 @@ def hint(environment, key_id, last_four):
     return f"pxl_{environment}_{key_id.removeprefix('key_')[:3]}…{last_four}"
 
 
+class MadeAlready(Exception):
+    """The form that asks for a key was sent before, and made `key`."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key = key
+
+
+class Showing(NamedTuple):
+    """How a new key is shown once: the form that asked for it, and what seals the key for whoever sent that."""
+
+    form: str
+    seal: Callable
+
+
 def create(
-    workspace_id, name, scopes, environment, website_ids=None, expires_at=None, actor="command line", request_id=None
+    workspace_id,
+    name,
+    scopes,
+    environment,
+    website_ids=None,
+    expires_at=None,
+    actor="command line",
+    request_id=None,
+    showing=None,
 ):
-    """A new key, as (secret, ApiKey). The secret is in no store: show it once. Raises ValueError."""
-    name = name.strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise ValueError("A key's name has 1 to 100 printable characters.")
+    """A new key, as (secret, ApiKey). The secret is in no store: show it once. Raises ValueError.
+
+    With a Showing, the secret is kept sealed for `reveal`, and MadeAlready is raised for a form that was sent before.
+    """
+    name = checked_name(name)
     if expires_at is not None and expires_at <= clock.now():
         raise ValueError("A key must expire in the future.")
     if website_ids is not None and (strangers := set(website_ids) - set(websites.of(workspace_id))):
@@ -100,40 +137,101 @@ def create(
     key.created_by = actor
     key.expires_at = expires_at
     with transaction() as session:
+        _prepare_showing(session, key, secret, showing)
         session.add(key)
         audit.record(session, workspace_id, actor, "key.created", key.id, request_id, scopes=key.scopes, name=name)
     return secret, key
 
 
-def rotate(key_id, overlap="24h", add=(), drop=(), expires_at=None, actor="command line", request_id=None):
-    """A successor of a live key, as (secret, ApiKey). Raises ValueError.
+def rotate(
+    key_id, overlap="24h", add=(), drop=(), expires_at=AS_BEFORE, actor="command line", request_id=None, showing=None
+):
+    """A successor of a live key, as (secret, ApiKey). Raises ValueError, and MadeAlready as `create` does.
 
     The old key works on until `overlap` after the successor's first use, and never past 7 days from now. A rotation
-    of a key that is itself in an overlap, or has a successor already, ends the earlier overlap.
+    of a key that is itself in an overlap, or has a successor already, ends the earlier overlap. The successor expires
+    when the old key does, unless `expires_at` says when, or that it never does (None).
     """
     if overlap not in OVERLAPS:
         raise ValueError(f"The overlap is one of {', '.join(OVERLAPS)}.")
     now = clock.now()
+    if expires_at not in (AS_BEFORE, None) and expires_at <= now:
+        raise ValueError("A key must expire in the future.")
     with transaction() as session:
         old = session.get_one(ApiKey, key_id)
+        secret, new = _new(old.environment)
+        _prepare_showing(session, new, secret, showing)
         if state(old, now) in ("revoked", "expired"):
             raise ValueError(f"This key is {state(old, now)}. Create a new one.")
         _end_earlier_overlaps(session, old, now)
-        secret, new = _new(old.environment)
         new.workspace_id = old.workspace_id
         new.name = old.name
         new.scopes = sorted((set(old.scopes) | set(add)) - set(drop))
         new.websites = old.websites
         new.created_by = actor
-        new.expires_at = expires_at if expires_at is not None else old.expires_at
+        new.expires_at = old.expires_at if expires_at is AS_BEFORE else expires_at
         new.rotated_from = old.id
         new.overlap_seconds = int(OVERLAPS[overlap].total_seconds())
         old.revoked_at = now + LONGEST_OVERLAP if OVERLAPS[overlap] else now
         session.add(new)
         audit.record(
-            session, old.workspace_id, actor, "key.rotated", old.id, request_id, successor=new.id, overlap=overlap
-        )
+            session, old.workspace_id, actor, "key.rotated", old.id, request_id,
+            name=old.name, successor=new.id, overlap=overlap, scopes=new.scopes,
+        )  # fmt: skip
     return secret, new
+
+
+def reveal(key_id, unseal):
+    """The secret of a key that waits to be shown, and now no longer waits; None when it was shown or waited too long.
+
+    `unseal` opens what the seal of its Showing closed, and gives None for anyone else: then the key goes on waiting.
+    """
+    with transaction() as session:
+        key = session.get_one(ApiKey, key_id)
+        if key.sealed is None or clock.now() - key.created_at > WAITS:
+            return None
+        secret = unseal(key.sealed)
+        if secret is not None:
+            key.sealed = None
+    return secret
+
+
+def sweep():
+    """Drop the secrets that waited too long to be shown."""
+    waiting = (ApiKey.sealed.is_not(None), ApiKey.created_at < clock.now() - WAITS)
+    if db.session.scalar(select(ApiKey.id).where(*waiting).limit(1)):
+        with transaction() as session:
+            session.execute(update(ApiKey).where(*waiting).values(sealed=None))
+
+
+def end_overlap(key_id, actor="command line", request_id=None):
+    """End a rotated key now, before its overlap does. Raises ValueError when it is in none."""
+    now = clock.now()
+    with transaction() as session:
+        key = session.get_one(ApiKey, key_id)
+        if state(key, now) != "rotating":
+            raise ValueError("This key is not in an overlap.")
+        key.revoked_at = now
+        audit.record(session, key.workspace_id, actor, "key.overlap_ended", key.id, request_id, name=key.name)
+    return key
+
+
+def discard(key_id, actor="command line", request_id=None):
+    """End a key that was made by rotation and never used; the old key, if it still works, works on as before.
+
+    Raises ValueError. Returns the old key.
+    """
+    now = clock.now()
+    with transaction() as session:
+        key = session.get_one(ApiKey, key_id)
+        if key.rotated_from is None or key.first_used_at is not None or state(key, now) in ("revoked", "expired"):
+            raise ValueError("Only a new key that was made by rotation and never used can be discarded.")
+        key.revoked_at = now
+        old = session.get_one(ApiKey, key.rotated_from)
+        if state(old, now) == "rotating":
+            old.revoked_at = None
+        audit.record(session, key.workspace_id, actor, "key.discarded", key.id, request_id, name=key.name, kept=old.id)
+    return old
 
 
 def revoke(key_id, actor="command line", request_id=None):
@@ -143,14 +241,105 @@ def revoke(key_id, actor="command line", request_id=None):
         key = session.get_one(ApiKey, key_id)
         if key.revoked_at is None or key.revoked_at > now:
             key.revoked_at = now
-            audit.record(session, key.workspace_id, actor, "key.revoked", key.id, request_id)
+            audit.record(session, key.workspace_id, actor, "key.revoked", key.id, request_id, name=key.name)
     return key
 
 
-def of(workspace_id):
-    """The keys of a workspace, newest first."""
-    newest = select(ApiKey).filter_by(workspace_id=workspace_id).order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
-    return db.session.scalars(newest).all()
+def of(workspace_id, state=None, most=None, offset=0):
+    """The keys of a workspace, newest first; only those in `state` (see STATES) if that is given."""
+    found = select(ApiKey).where(ApiKey.workspace_id == workspace_id, *_in_state(state, clock.now()))
+    newest = found.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+    return db.session.scalars(newest.limit(most).offset(offset)).all()
+
+
+def count(workspace_id, state=None):
+    """How many keys a workspace has in a state, or at all."""
+    found = select(func.count()).where(ApiKey.workspace_id == workspace_id, *_in_state(state, clock.now()))
+    return db.session.scalar(found)
+
+
+def get(workspace_id, key_id):
+    """The key of this id in this workspace. Raises NotFound."""
+    key = db.session.scalar(select(ApiKey).filter_by(id=key_id, workspace_id=workspace_id))
+    if key is None:
+        raise errors.NotFound()
+    return key
+
+
+def beside(key):
+    """The keys of the same rotation that may run beside this one: (the one before it, the one after it)."""
+    before = db.session.get(ApiKey, key.rotated_from) if key.rotated_from else None
+    after = select(ApiKey).filter_by(rotated_from=key.id).order_by(ApiKey.created_at.desc()).limit(1)
+    return before, db.session.scalar(after)
+
+
+def recognise(workspace_id, text):
+    """The key of this workspace that a found text is, by its hash, or None. The text is not kept."""
+    found = _SHAPE.search(text)
+    return found and db.session.scalar(select(ApiKey).filter_by(workspace_id=workspace_id, hash=_hash(found[0])))
+
+
+def anywhere(text):
+    """The key of any workspace that a found text is or has within it, by its hash, as a list of one or none."""
+    found = _SHAPE.search(text)
+    return found and db.session.scalars(select(ApiKey).filter_by(hash=_hash(found[0]))).all()
+
+
+def get_anywhere(key_id):
+    """The key of this id in any workspace. Raises NotFound."""
+    key = db.session.get(ApiKey, key_id)
+    if key is None:
+        raise errors.NotFound()
+    return key
+
+
+def looks_like(text):
+    """Whether a text means a key: it has one, a hint or an id within it."""
+    return bool(_SHAPE.search(text) or _HINT.search(text))
+
+
+def hinted(text):
+    """The keys of any workspace that a hint, or an id, could mean: at most 20. For support."""
+    found = _HINT.search(text)
+    if not found:
+        return []
+    if found[1]:
+        meant = ApiKey.id == "key_" + found[1]
+    else:
+        meant = (
+            (ApiKey.environment == found[2])
+            & (ApiKey.last_four == found[4])
+            & ApiKey.id.startswith("key_" + found[3], autoescape=True)
+        )
+    return db.session.scalars(select(ApiKey).where(meant).limit(20)).all()
+
+
+def care(workspace_id, most=5):
+    """The working keys that deserve a look, as {why: [ApiKey]}; at most `most` of each.
+
+    `forever`: never expires. `idle`: not used for 90 days. `removable`: 30 days old and never used, or the old key of
+    a rotation that nobody has used since the new one was.
+    """
+    now = clock.now()
+    working = select(ApiKey).where(
+        ApiKey.workspace_id == workspace_id,
+        ApiKey.revoked_at.is_(None) | (ApiKey.revoked_at > now),
+        ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now),
+    )
+    successor = aliased(ApiKey)
+    left = exists().where(
+        successor.rotated_from == ApiKey.id,
+        successor.first_used_at.is_not(None),
+        (ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < successor.first_used_at),
+    )
+    never_used = ApiKey.first_used_at.is_(None) & (ApiKey.created_at < now - UNUSED)
+    reasons = {
+        "forever": ApiKey.expires_at.is_(None) & ApiKey.revoked_at.is_(None),
+        "idle": ApiKey.last_used_at < now - IDLE,
+        "removable": left | never_used,
+    }
+    oldest = working.order_by(ApiKey.created_at, ApiKey.id).limit(most)
+    return {why: db.session.scalars(oldest.where(condition)).all() for why, condition in reasons.items()}
 
 
 def called(text):
@@ -173,19 +362,21 @@ def find(secret, environment):
         raise errors.InvalidApiKey()
     now = clock.now()
     if key.revoked_at is not None and key.revoked_at <= now:
-        raise errors.ApiKeyRevoked(revoked_at=clock.rfc3339(key.revoked_at))
+        raise _refused(errors.ApiKeyRevoked(revoked_at=clock.rfc3339(key.revoked_at)), key)
     if key.expires_at is not None and key.expires_at <= now:
-        raise errors.ApiKeyExpired(expired_at=clock.rfc3339(key.expires_at))
+        raise _refused(errors.ApiKeyExpired(expired_at=clock.rfc3339(key.expires_at)), key)
     if key.first_used_at is None:
         _begin_overlap(key.id, now)
     return key
 
 
 def state(key, now):
-    """One word for how a key stands: active, rotating, expired or revoked."""
-    if key.revoked_at is not None:
-        return "revoked" if key.revoked_at <= now else "rotating"
-    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"
+    """One word of STATES for how a key stands."""
+    if key.revoked_at is not None and key.revoked_at <= now:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= now:
+        return "expired"
+    return "active" if key.revoked_at is None else "rotating"
 
 
 def note_use(uses):
@@ -197,6 +388,42 @@ def note_use(uses):
                 .where(ApiKey.id == key_id, (ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < at))
                 .values(last_used_at=at, last_used_address=address, last_used_user_agent=user_agent[:500])
             )
+
+
+def checked_name(name):
+    """A key's name as it is kept. Raises ValueError."""
+    name = name.strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise ValueError("A key's name has 1 to 100 printable characters.")
+    return name
+
+
+def _refused(refusal, key):
+    # Its owners want to know that a key of theirs is still tried.
+    refusal.key = key
+    return refusal
+
+
+def _in_state(state, now):
+    over = ApiKey.revoked_at <= now
+    past = ApiKey.expires_at <= now
+    alive = ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now)
+    return {
+        None: (),
+        "active": (ApiKey.revoked_at.is_(None), alive),
+        "rotating": (ApiKey.revoked_at > now, alive),
+        "expired": (ApiKey.revoked_at.is_(None) | (ApiKey.revoked_at > now), past),
+        "revoked": (over,),
+    }[state]
+
+
+def _prepare_showing(session, key, secret, showing):
+    if showing is None:
+        return
+    made = session.scalar(select(ApiKey).filter_by(form=showing.form))
+    if made is not None:
+        raise MadeAlready(made)
+    key.form, key.sealed = showing.form, showing.seal(secret)
 
 
 def _new(environment):

@@ -6,7 +6,7 @@ import time
 import traceback
 
 import orjson
-from flask import g, has_request_context, request
+from flask import current_app, g, has_request_context, request
 
 from pixel import clock, ids, journal, redaction
 from pixel.extensions import journal as book
@@ -26,8 +26,10 @@ class Entry:
         "event_ids",
         "exception",
         "lap",
+        "person",
         "rate",
         "received",
+        "refused",
         "request_id",
         "required",
         "started",
@@ -35,13 +37,14 @@ class Entry:
     )  # fmt: skip
 
     def __init__(self):
-        self.request_id = ids.in_time("req_")
+        self.request_id = ids.of_request(current_app.config["PIXEL_ENV"])
         self.received = clock.milliseconds()
         self.started = self.lap = time.perf_counter()
         self.steps = []
         self.code = self.exception = self.required = ""
-        self.caller = self.rate = self.body = None
+        self.caller = self.person = self.rate = self.body = None
         self.event_ids = ()
+        self.refused = 0
 
     def step(self, name):
         """Note that `name` is done; it took the time since the step before."""
@@ -109,15 +112,17 @@ _IN_LINE = (
 
 
 def _row(entry, response):
-    caller, rate = entry.caller, entry.rate
+    caller, person, rate = entry.caller, entry.person, entry.rate
     environ, rule = request.environ, request.url_rule
     client_id = environ.get("HTTP_X_REQUEST_ID", "")
-    error = response.status_code >= 400 and response.mimetype == "application/json"
+    # What was refused is worth keeping, be it one event of a batch.
+    error = (response.status_code >= 400 or entry.refused) and response.mimetype == "application/json"
     return {
         "request_id": entry.request_id,
         "at": clock.warehouse(entry.received),
-        "workspace_id": caller.workspace_id if caller else "",
+        "workspace_id": caller.workspace_id if caller else person.workspace_id or "" if person else "",
         "key_id": caller.key.id if caller else "",
+        "user_id": person.id if person else "",
         "method": environ["REQUEST_METHOD"][:20],
         "path": redaction.line(request.path),
         "query": redaction.query(environ.get("QUERY_STRING", "")),

@@ -1,6 +1,7 @@
 """Websites: what events belong to."""
 
 import re
+from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint, select
@@ -11,6 +12,8 @@ from pixel.database import Moment, db, remembered, transaction
 from pixel.workspaces import Workspace, refuse_unknown_timezone
 
 MOST = 1000
+#: How long the data of a removed website is kept.
+KEPT = timedelta(days=30)
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
@@ -25,6 +28,12 @@ class Website(db.Model):
     name: Mapped[str] = mapped_column(String(100))
     timezone: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[object] = mapped_column(Moment)
+    removed_at: Mapped[object | None] = mapped_column(Moment)
+
+    @property
+    def deleted_at(self):
+        """When the data of a removed website will be deleted."""
+        return self.removed_at and self.removed_at + KEPT
 
 
 class Site(NamedTuple):
@@ -40,15 +49,14 @@ class Site(NamedTuple):
 
 def add(workspace_id, domain, name=None, timezone=None, actor="command line", request_id=None):
     """A new website. The zone defaults to the workspace's, the name to the domain. Raises ValueError."""
-    domain = _domain(domain)
-    name = (name or domain).strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise ValueError("A name has 1 to 100 printable characters.")
+    domain = checked_domain(domain)
+    name = checked_name(name or domain)
     with transaction() as session:
         timezone = timezone or session.get_one(Workspace, workspace_id).timezone
         refuse_unknown_timezone(timezone)
-        if session.scalar(select(Website.id).filter_by(workspace_id=workspace_id, domain=domain)):
-            raise ValueError(f"{domain} is already a website of this workspace.")
+        if there := session.scalar(select(Website).filter_by(workspace_id=workspace_id, domain=domain)):
+            what = "was removed from this workspace: restore it" if there.removed_at else "is already a website of it"
+            raise ValueError(f"{domain} {what}.")
         website = Website(
             id="admx_" + ids.random(14),
             workspace_id=workspace_id,
@@ -62,13 +70,69 @@ def add(workspace_id, domain, name=None, timezone=None, actor="command line", re
     return website
 
 
+def rename(workspace_id, website_id, name, timezone, actor="command line", request_id=None):
+    """Give a website another name and time zone. Raises ValueError, or WebsiteNotFound."""
+    name = checked_name(name)
+    refuse_unknown_timezone(timezone)
+    with transaction() as session:
+        website = _kept(session, workspace_id, website_id)
+        if (website.name, website.timezone) != (name, timezone):
+            website.name, website.timezone = name, timezone
+            audit.record(
+                session, workspace_id, actor, "website.renamed", website.id, request_id, name=name, timezone=timezone
+            )
+
+
+def remove(workspace_id, website_id, actor="command line", request_id=None):
+    """Take a website out: its events are refused from the next call on. Its data is kept for 30 days.
+
+    Raises WebsiteNotFound.
+    """
+    with transaction() as session:
+        website = _kept(session, workspace_id, website_id)
+        website.removed_at = clock.now()
+        audit.record(session, workspace_id, actor, "website.removed", website.id, request_id, domain=website.domain)
+    return website
+
+
+def restore(workspace_id, website_id, actor="command line", request_id=None):
+    """Take a removed website in again, with all its data. Raises WebsiteNotFound."""
+    with transaction() as session:
+        website = _kept(session, workspace_id, website_id, removed=True)
+        website.removed_at = None
+        audit.record(session, workspace_id, actor, "website.restored", website.id, request_id, domain=website.domain)
+    return website
+
+
+def removed(workspace_id):
+    """The removed websites of a workspace whose data is still there, newest first."""
+    found = select(Website).where(Website.workspace_id == workspace_id, Website.removed_at.is_not(None))
+    return db.session.scalars(found.order_by(Website.removed_at.desc(), Website.id)).all()
+
+
+def due():
+    """The removed websites, of any workspace, whose data is to be deleted now."""
+    return db.session.scalars(select(Website).where(Website.removed_at < clock.now() - KEPT)).all()
+
+
+def delete(website_id):
+    """Forget a removed website whose data has been deleted."""
+    with transaction() as session:
+        website = session.get(Website, website_id)
+        if website is not None and website.removed_at is not None:
+            session.delete(website)
+            audit.record(session, website.workspace_id, "server", "website.deleted", website.id, domain=website.domain)
+
+
 @remembered
 def of(workspace_id):
     """The websites of a workspace as `{id: Site}`, newest first."""
     newest = select(*(getattr(Website, name) for name in Site._fields)).order_by(
         Website.created_at.desc(), Website.id.desc()
     )
-    return {row.id: Site(*row) for row in db.session.execute(newest.filter_by(workspace_id=workspace_id))}
+    return {
+        row.id: Site(*row) for row in db.session.execute(newest.filter_by(workspace_id=workspace_id, removed_at=None))
+    }
 
 
 def visible(workspace_id, only=None):
@@ -87,10 +151,19 @@ def get(workspace_id, website_id, only=None):
 
 def anywhere(website_id):
     """The website of this id in any workspace, or None. For the command line."""
-    return db.session.get(Website, website_id)
+    return db.session.scalar(select(Website).filter_by(id=website_id, removed_at=None))
 
 
-def _domain(text):
+def checked_name(name):
+    """A website's name as it is kept. Raises ValueError."""
+    name = name.strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise ValueError("A name has 1 to 100 printable characters.")
+    return name
+
+
+def checked_domain(text):
+    """A host name in its one normal form. Raises ValueError."""
     domain = text.strip().lower().removeprefix("https://").removeprefix("http://").rstrip("/").rstrip(".")
     try:
         domain = domain.encode("idna").decode() if not domain.isascii() else domain
@@ -99,3 +172,10 @@ def _domain(text):
     if len(domain) > 253 or not _DOMAIN.fullmatch(domain):
         raise ValueError(f"{text[:100]!r} is no domain. Give a host name such as example.com.")
     return domain
+
+
+def _kept(session, workspace_id, website_id, removed=False):
+    website = session.scalar(select(Website).filter_by(workspace_id=workspace_id, id=website_id))
+    if website is None or (website.removed_at is not None) != removed:
+        raise errors.WebsiteNotFound()
+    return website

@@ -37,6 +37,14 @@ def get(workspace_id):
     return db.session.get(Workspace, workspace_id)
 
 
+def of(user_id):
+    """The workspaces that a user is a member of, by name, as [(Workspace, role)]."""
+    found = select(Workspace, members.Membership.role).join(
+        members.Membership, members.Membership.workspace_id == Workspace.id
+    )
+    return db.session.execute(found.filter_by(user_id=user_id).order_by(Workspace.name, Workspace.id)).all()
+
+
 def called(name_or_id):
     """The one workspace of this id or name. Raises ValueError when there is none, or several."""
     either = (Workspace.id == name_or_id) | (Workspace.name == name_or_id)

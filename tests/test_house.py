@@ -8,21 +8,22 @@ import pytest
 
 import config
 from pixel import errors, metrics, pipes
-from pixel.access import Scope
+from pixel.access import ENTRANCES, Scope
 
 HOME = Path(__file__).parent.parent
 #: From the ground up. A module may import what stands on its own floor or below.
 FLOORS = [
     {"clock", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors"},
     {"database", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
-    {"workspaces", "members", "websites", "keys", "audit", "identities", "pipes", "request_log"},
-    {"access", "events", "metrics", "visitors", "tokens"},
+    {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "notices", "audit", "identities"}
+    | {"pipes", "request_log", "calls", "charts"},
+    {"access", "pages", "events", "metrics", "visitors", "tokens"},
     {"access_log", "demo", "doctor", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},
 ]
 DOORS = FLOORS[5]
-KNOW_REQUESTS = {"access", "request_log", "errors", "app"} | DOORS
+KNOW_REQUESTS = {"access", "pages", "request_log", "errors", "app"} | DOORS
 OF_REQUESTS = {
     "request",
     "g",
@@ -109,6 +110,15 @@ def test_every_view_of_the_api_names_its_scope(app):
     for view in views:
         assert hasattr(view, "scope"), view
         assert view.scope is None or view.scope in Scope
+        assert view.__doc__
+
+
+def test_every_page_of_the_dashboard_names_its_entrance(app):
+    doors = {name for name, door in app.blueprints.items() if door.entry == "session"}
+    views = [app.view_functions[r.endpoint] for r in app.url_map.iter_rules() if r.endpoint.split(".")[0] in doors]
+    assert len(views) >= 20
+    for view in views:
+        assert view.entrance in ENTRANCES, view
         assert view.__doc__
 
 

@@ -46,8 +46,9 @@ def accept_batch():
             events.keep(ready)
         g.entry.step("journal")
         g.entry.event_ids = [event.row["event_id"] for event in ready]
+    g.entry.refused = len(judged) - len(ready)
     results = [_result(event, dry_run) for event in judged]
-    data = {"accepted": len(ready), "rejected": len(judged) - len(ready), "results": results}
+    data = {"accepted": len(ready), "rejected": g.entry.refused, "results": results}
     return answer(data, 200 if dry_run else 202)
 
 

@@ -43,11 +43,15 @@ class Engine:
         self._loading = threading.Lock()
         self._jobs = []
         self._switchboard = line.Switchboard(self.folder, self.ask)
-        self._thread = threading.Thread(target=self._load_for_ever, name="loader", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (("loader", self._load_for_ever), ("jobs", self._run_jobs_for_ever))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def every(self, seconds, job):
-        """Call `job()` every so many seconds, from the engine's loading thread."""
+        """Call `job()` every so many seconds, from a thread that all jobs share; what it waits for holds up no load."""
         self._jobs.append([seconds, time.monotonic() + seconds, job])
 
     def ask(self, action, *arguments):
@@ -62,7 +66,8 @@ class Engine:
     def stop(self):
         """Load what is there, then let go of the folder."""
         self._stopping.set()
-        self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
         self._switchboard.close()
         self._loader.close()
         self._warehouse.close()
@@ -79,21 +84,21 @@ class Engine:
                 # Whatever it is, what is in the journal must be tried again.
                 _LOG.exception("load failed")
                 self._stopping.wait(1)
-            self._run_jobs()
 
     def _load(self):
         with self._loading:
             self._loader.load()
 
-    def _run_jobs(self):
-        for entry in self._jobs:
-            seconds, due, job = entry
-            if time.monotonic() >= due:
-                entry[1] = time.monotonic() + seconds
-                try:
-                    job()
-                except Exception:
-                    _LOG.exception("job %s failed", job.__name__)
+    def _run_jobs_for_ever(self):
+        while not self._stopping.wait(LOAD_SECONDS):
+            for entry in self._jobs:
+                seconds, due, job = entry
+                if time.monotonic() >= due and not self._stopping.is_set():
+                    entry[1] = time.monotonic() + seconds
+                    try:
+                        job()
+                    except Exception:
+                        _LOG.exception("job %s failed", job.__name__)
 
     def _status(self):
         return orjson.dumps({"pid": os.getpid(), **self._loader.status()})

@@ -24,9 +24,12 @@ CREATE TABLE IF NOT EXISTS requests (
     request_body      String,
     response_body     String,
     event_ids         Array(String),
-    exception         String
+    exception         String,
+    user_id           LowCardinality(String)
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMMDD(at)
 ORDER BY request_id
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
+
+ALTER TABLE requests ADD COLUMN IF NOT EXISTS user_id LowCardinality(String);

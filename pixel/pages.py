@@ -1,0 +1,235 @@
+"""What all pages share: the form, the cookies, the words for moments and numbers."""
+
+import hashlib
+import secrets
+from datetime import UTC
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from flask import flash, g, has_request_context, redirect, render_template, request
+from flask.sessions import SecureCookieSessionInterface
+from flask_wtf import FlaskForm
+from flask_wtf.csrf import generate_csrf
+from markupsafe import Markup
+from wtforms import PasswordField, ValidationError
+
+from pixel import access, clock, errors, sessions
+
+#: How long a page may lie open before its form is no longer taken.
+FORM_SECONDS = 12 * 60 * 60
+_STATIC = Path(__file__).parent.parent / "static"
+
+
+class Form(FlaskForm):
+    """A form of ours: what it does not know is refused, and text is kept as it was typed.
+
+    Every POST goes through `sent()`, which checks the CSRF token too.
+    """
+
+    def sent(self):
+        """Whether the form may be acted on; if not, its errors say why."""
+        fine = self.validate()
+        strangers = set(request.form) - {field.name for field in self} - {"csrf_token"}
+        if strangers:
+            self.form_errors.append(f"This form has no field {min(strangers)[:100]!r}.")
+        if "csrf_token" in self.errors:
+            self.form_errors.append("This page was open for too long, or was left by signing in or out. Send it again.")
+        return fine and not strangers
+
+    def refuse(self, field, refusal):
+        """Say at a field, or with None above the form, what a noun would not take."""
+        (self.form_errors if field is None else self[field].errors).append(str(refusal))
+
+    @property
+    def wrong(self):
+        """What the summary on top lists: [(field or None, message)]."""
+        fields = [(f, message) for f in self if f.name != "csrf_token" for message in _messages(f.errors)]
+        return [(None, message) for message in self.form_errors] + fields
+
+
+class Confirmed(Form):
+    """A form that asks for the password again, unless it was typed a short while ago."""
+
+    password = PasswordField("Your password", description="Asked again because this makes or ends a secret.")
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if g.person.session.confirmed:
+            del self.password
+
+    def sent(self):
+        fine = super().sent()
+        return fine and self._is_confirmed()
+
+    def _is_confirmed(self):
+        if "password" not in self:
+            return True
+        try:
+            fits = access.sign_in(g.person.email, self.password.data or "")
+        except errors.RateLimitExceeded as refusal:
+            self.refuse("password", refusal)
+            return False
+        if fits is None:
+            self.refuse("password", "This is not your password.")
+            return False
+        sessions.confirm(g.person.session.id)
+        return True
+
+
+def checked(check):
+    """A WTForms validator from a noun's check, which raises ValueError."""
+
+    def validate(form, field):
+        try:
+            check(field.data or "")
+        except ValueError as refusal:
+            raise ValidationError(str(refusal)) from None
+
+    return validate
+
+
+def page(template, status=200, headers=(), **facts):
+    """A page, its status and what further headers it has."""
+    return render_template(template, **facts), status, dict(headers)
+
+
+def again(template, **facts):
+    """The page of a form that was not taken, with what was typed."""
+    return page(template, 400, **facts)
+
+
+def done(address, words):
+    """Where to go after a change, and what to say there."""
+    flash(words)
+    return redirect(address, 303)
+
+
+def actor():
+    """What the audit log is told of who changes something in which request."""
+    return {"actor": g.person.email, "request_id": g.entry.request_id}
+
+
+def form_id():
+    """A name for one form as it is sent out, by which it is known again when it comes twice."""
+    return secrets.token_urlsafe(18)
+
+
+def local(address):
+    """`address` if it is a page of this site, else the first page: nobody is led elsewhere by a link."""
+    parts = urlsplit(address)
+    fine = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if fine and not parts.netloc and not parts.scheme else "/"
+
+
+class FormCookie(SecureCookieSessionInterface):
+    """Flask's signed cookie, for what a form and the page after it must remember: never who somebody is."""
+
+    def open_session(self, app, request):
+        return None if errors.is_api() else super().open_session(app, request)
+
+    def get_cookie_name(self, app):
+        return access.cookie_name("pixel_form")
+
+
+def refuse_other_sites():
+    """Refuse what another site has a browser send here."""
+    if request.method in ("GET", "HEAD", "OPTIONS") or errors.is_api():
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is None:
+        origin = request.headers.get("Origin")
+        # A page that tells no referrer has the origin "null": then the form's token decides alone.
+        fine = origin in (None, "null") or urlsplit(origin).netloc == request.host
+    else:
+        fine = site in ("same-origin", "none")
+    if not fine:
+        raise errors.CrossSiteRequest()
+
+
+def bind(app):
+    """Give templates their words, and forms their cookie."""
+    live = app.config["PIXEL_ENV"] == "live"
+    app.config.update(
+        SESSION_COOKIE_SECURE=live, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_PATH="/", SESSION_REFRESH_EACH_REQUEST=False,
+        WTF_CSRF_TIME_LIMIT=FORM_SECONDS, SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
+    )  # fmt: skip
+    app.session_interface = FormCookie()
+    app.before_request(refuse_other_sites)
+    app.jinja_env.globals.update(asset=asset, person=_person, clock=clock, csrf_token=generate_csrf)
+    app.jinja_env.filters.update(moment=moment, exact=exact, number=number, plural=plural, day=day, clocked=clocked)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def _person():
+    return g.get("person")
+
+
+@cache
+def asset(name):
+    """The address of a static file, which changes with its content."""
+    return f"/static/{name}?v={hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:8]}"
+
+
+def moment(when, zone=None):
+    """A moment as people say it, with the exact time beside it on hover: a `<time>`; a dash for none."""
+    if when is None:
+        return "–"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(clock.rfc3339(when), exact(when, zone), ago(when))
+
+
+def exact(when, zone=None):
+    """A moment to the second, in the workspace's zone, and in UTC."""
+    if when is None:
+        return "–"
+    utc = f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    zone = ZoneInfo(zone) if zone else _zone()
+    return utc if zone.key == "UTC" else f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S} {zone.key}, {utc}"
+
+
+def clocked(when):
+    """The time of day to the second, in the workspace's zone."""
+    return f"{when.astimezone(_zone()):%H:%M:%S}"
+
+
+def day(when):
+    """A day, in the workspace's zone."""
+    return f"{when.astimezone(_zone()):%Y-%m-%d}"
+
+
+def hour(when):
+    """An hour of a day, in the workspace's zone."""
+    return f"{when.astimezone(_zone()):%d %b %H:%M}"
+
+
+def ago(when):
+    """How far a moment is from now, in words: "3 minutes ago", "in 5 days"."""
+    seconds = (when - clock.now()).total_seconds()
+    size = abs(seconds)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if size >= length:
+            words = plural(int(size // length), unit)
+            return f"in {words}" if seconds > 0 else f"{words} ago"
+    return "in less than a minute" if seconds > 0 else "just now"
+
+
+def plural(count, noun):
+    """ "1 day", "1,200 days"."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def number(count):
+    """A number with its thousands apart."""
+    return f"{count:,}"
+
+
+def _zone():
+    """The workspace's zone, where there is a workspace."""
+    person = g.get("person") if has_request_context() else None
+    return ZoneInfo(person.workspace.timezone if person and person.workspace else "UTC")
+
+
+def _messages(found):
+    return found if isinstance(found, (list, tuple)) else [m for below in found.values() for m in below]

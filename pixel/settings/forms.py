@@ -1,0 +1,174 @@
+"""What people send in the settings."""
+
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from flask import g
+from wtforms import (
+    BooleanField,
+    DateField,
+    HiddenField,
+    PasswordField,
+    RadioField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.validators import InputRequired, Length, Optional
+from wtforms.widgets import CheckboxInput, ListWidget
+
+from pixel import clock, keys, members, websites, workspaces
+from pixel.access import Scope
+from pixel.pages import Confirmed, Form, checked
+
+EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "date": "A date", "never": "Never"}
+OVERLAPS = {
+    "none": "None: the old key ends now",
+    "1h": "1 hour",
+    "24h": "24 hours",
+    "7d": "7 days",
+}
+#: Scopes that open something; the reserved ones are not offered.
+OFFERED = {Scope.PIXEL_READ: Scope.PIXEL_READ.about, Scope.PIXEL_WRITE: Scope.PIXEL_WRITE.about}
+
+
+class _Boxes(SelectMultipleField):
+    widget = ListWidget(prefix_label=False)
+    option_widget = CheckboxInput()
+
+
+class _Expires(Confirmed):
+    """A form that says when a key ends."""
+
+    expires = RadioField("Expires", choices=list(EXPIRIES.items()), default="90")
+    expires_on = DateField(
+        "Last day", [Optional()], description="Only for “A date”. The key works until the end of this day."
+    )
+
+    def validate_expires_on(self, field):
+        if self.expires.data == "date" and not field.data and not field.errors:
+            raise ValueError("Enter the last day on which the key works.")
+        if self.expires.data == "date" and field.data and self.expires_at <= clock.now():
+            raise ValueError("Enter a day that is not over.")
+
+    @property
+    def expires_at(self):
+        """When the key ends, as a UTC moment; None for never."""
+        if self.expires.data == "date":
+            after = self.expires_on.data + timedelta(days=1)
+            return datetime.combine(after, time(), ZoneInfo(g.person.workspace.timezone)).astimezone(UTC)
+        return None if self.expires.data == "never" else clock.now() + timedelta(days=int(self.expires.data))
+
+
+class NewKey(_Expires):
+    form = HiddenField(validators=[InputRequired(), Length(max=40)])
+    name = StringField(
+        "Name",
+        [InputRequired("Enter a name."), checked(keys.checked_name)],
+        description="What uses the key, such as warehouse-etl. Only you see it.",
+    )
+    scopes = _Boxes("Scopes", choices=[(scope.value, scope.value) for scope in OFFERED])
+    every_website = RadioField(
+        "Websites",
+        choices=[("all", "All, also those that are added later"), ("some", "Only those ticked below")],
+        default="all",
+    )
+    websites = _Boxes("These websites")
+    no_scope = BooleanField("Yes, make a key without any scope")
+
+    @property
+    def asks_again(self):
+        """Whether no scope is ticked, so that the form asks once more."""
+        return self.is_submitted() and not self.scopes.data
+
+    @property
+    def website_ids(self):
+        return self.websites.data if self.every_website.data == "some" else None
+
+    def validate_scopes(self, field):
+        if not field.data and not self.no_scope.data:
+            raise ValueError("No scope is ticked: such a key can call /me only. Tick one, or confirm below.")
+
+    def validate_websites(self, field):
+        if self.every_website.data == "some" and not field.data:
+            raise ValueError("Tick at least one website, or choose all.")
+
+
+class Rotate(_Expires):
+    form = HiddenField(validators=[InputRequired(), Length(max=40)])
+    scopes = _Boxes(
+        "Scopes of the new key",
+        choices=[(scope.value, scope.value) for scope in OFFERED],
+        description="Ticked are those of the old key. Tick what to add, untick what to drop.",
+    )
+    overlap = RadioField(
+        "Both keys work for",
+        choices=list(OVERLAPS.items()),
+        default="24h",
+        description="It begins when the new key is first used, and ends 7 days from now at the latest.",
+    )
+    expires = RadioField("The new key expires", choices=[("same", ""), *EXPIRIES.items()], default="same")
+
+    @property
+    def expires_at(self):
+        return keys.AS_BEFORE if self.expires.data == "same" else super().expires_at
+
+
+class Revoke(Confirmed):
+    pass
+
+
+class Plain(Form):
+    """A button."""
+
+
+class Whose(Form):
+    found = TextAreaField(
+        "A key that was found",
+        [InputRequired("Paste the key.")],
+        description="In a log, a repository, a mail. It is compared by its hash and not kept.",
+    )
+
+
+class Password(Form):
+    current = PasswordField("Your password now", [InputRequired("Enter the password you have now.")])
+    new = PasswordField(
+        "New password",
+        [InputRequired("Enter a new password.")],
+        description="15 characters or more. A few words make a good one. All other sessions end.",
+    )
+
+
+_ROLES = [(role, role.capitalize()) for role in ("viewer", "admin", "owner")]
+
+
+class Invite(Form):
+    email = StringField("E-mail", [InputRequired("Enter an e-mail address."), checked(members.address)])
+    role = RadioField("Role", choices=_ROLES, default="viewer")
+
+
+class Role(Form):
+    role = RadioField("Role", choices=_ROLES)
+
+
+class NewWebsite(Form):
+    domain = StringField(
+        "Domain", [InputRequired("Enter the domain."), checked(websites.checked_domain)],
+        description="The host name that visitors see, such as shop.example.com.",
+    )  # fmt: skip
+    name = StringField(
+        "Name", [Optional(), checked(websites.checked_name)], description="Left empty, it is the domain."
+    )
+    timezone = StringField(
+        "Time zone", [InputRequired("Enter a time zone."), checked(workspaces.refuse_unknown_timezone)],
+        description="In which its days begin and end in reports: a name such as Europe/Berlin.",
+    )  # fmt: skip
+
+
+class ChangeWebsite(Form):
+    name = StringField("Name", [InputRequired("Enter a name."), checked(websites.checked_name)])
+    timezone = NewWebsite.timezone
+
+
+class RemoveWebsite(Form):
+    domain = StringField("The domain, once more", description="So that the wrong one is not removed by a slip.")

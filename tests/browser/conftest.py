@@ -1,0 +1,163 @@
+"""A real browser in front of a real server. Without Chromium or axe-core these tests are skipped, and say so."""
+
+import json
+import re
+import shutil
+import sqlite3
+
+import httpx
+import pytest
+
+from tests.server import HOME, Server, until
+
+PASSWORD = "four plain words here"
+WIDTHS = {"desktop": 1280, "phone": 390}
+_AXE = HOME / ".venv" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    if not _AXE.exists():
+        pytest.skip("axe-core is not installed: npm install --prefix .venv axe-core")
+    return _AXE.read_text()
+
+
+class Site:
+    """A running server with a workspace, a website and an owner, and another workspace beside it."""
+
+    def __init__(self, instance):
+        self.server = Server(instance, RATELIMIT_API="100000")
+        self.server.flask("db", "upgrade")
+        self.workspace, self.link = self.workspace_of("Harbour shop", "owner@example.com")
+        self.website = self.server.flask("website", "add", "shop.example", "--workspace", self.workspace)
+        self.server.start()
+        self.url = self.server.url
+        key = self.server.flask("key", "create", "engine check", "--workspace", self.workspace, "--scope", "pixel:read")
+        self.server.wait_for_engine(key)
+
+    def workspace_of(self, name, owner):
+        """A new workspace: its id, and the link by which its owner signs in for the first time."""
+        done = self.server.flask("workspace", "create", name, "--owner", owner, check=False)
+        assert done.returncode == 0, done.stderr
+        path = re.search(r"/links/\S+", done.stderr)
+        return done.stdout.strip(), path and path[0]
+
+    def execute(self, sql, *values):
+        """Change the control data behind the server's back, as time or an accident would."""
+        with sqlite3.connect(self.server.instance / "pixel.sqlite", timeout=10) as database:
+            assert database.execute(sql, values).rowcount > 0
+        database.close()
+
+    def call(self, key, path, **options):
+        """Call the API."""
+        method = "POST" if "json" in options else "GET"
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.request(method, f"{self.url}/api/v1{path}", headers=headers, **options)
+
+    def event(self):
+        return {"website_id": self.website, "name": "pageview", "path": "/", "visitor_id": "v"}
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, chromium):
+    site = Site(tmp_path_factory.mktemp("browser") / "instance")
+    person = Person(site, chromium)
+    person.opens(site.link)
+    person.page.get_by_label("New password").fill(PASSWORD)
+    person.presses("Set the password and sign in")
+    person.leaves()
+    yield site
+    site.server.stop()
+
+
+class Person:
+    """Somebody at a browser."""
+
+    def __init__(self, site, chromium, scripts=True, width="desktop", scheme="light"):
+        self.site, self.scripts = site, scripts
+        self.context = chromium.new_context(
+            base_url=site.url,
+            java_script_enabled=scripts,
+            viewport={"width": WIDTHS[width], "height": 900},
+            color_scheme=scheme,
+            bypass_csp=False,
+        )
+        self.context.set_default_timeout(10_000)
+        self.page = self.context.new_page()
+        self.complaints = []
+        self.page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def opens(self, path):
+        answer = self.page.goto(path)
+        return answer.status
+
+    def signs_in(self, email="owner@example.com", password=PASSWORD):
+        self.opens("/sign-in")
+        self.page.get_by_label("E-mail").fill(email)
+        self.page.get_by_label("Password").fill(password)
+        self.presses("Sign in")
+        return self
+
+    def presses(self, words):
+        self.page.get_by_role("button", name=words, exact=True).first.click()
+        self.page.wait_for_load_state()
+
+    def follows(self, words):
+        self.page.get_by_role("link", name=words, exact=True).first.click()
+        self.page.wait_for_load_state()
+
+    def ticks(self, words):
+        self.page.get_by_label(words, exact=True).check()
+
+    def sees(self, words):
+        self.page.get_by_text(words).first.wait_for()
+
+    @property
+    def text(self):
+        return self.page.locator("body").inner_text()
+
+    def secret(self):
+        """The key that the page shows."""
+        return self.page.locator(".secret code").inner_text().strip()
+
+    def leaves(self):
+        assert not [c for c in self.complaints if "404" not in c and "400" not in c and "403" not in c], self.complaints
+        self.context.close()
+
+
+@pytest.fixture(params=[True, False], ids=["scripts", "no-scripts"])
+def owner(request, site, chromium):
+    """The owner, signed in, with JavaScript and without."""
+    person = Person(site, chromium, scripts=request.param).signs_in()
+    yield person
+    person.leaves()
+
+
+def is_true(fact, **options):
+    until(fact, **options)
+
+
+def examined(page, axe):
+    """What axe-core finds wrong with the page, as short texts."""
+    page.evaluate(axe)
+    found = page.evaluate(
+        "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+    )
+    return [
+        f"{wrong['id']}: {json.dumps([node['html'][:200] for node in wrong['nodes'][:3]])}"
+        for wrong in found["violations"]
+    ]

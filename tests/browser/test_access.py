@@ -1,0 +1,114 @@
+"""Whoever comes: by keyboard alone, on a phone, in the dark, with a screen reader."""
+
+import pytest
+
+from tests.browser.conftest import PASSWORD, Person, examined
+from tests.browser.test_stories import creates_key
+
+OPEN = ["/sign-in", "/forgot", "/links/pxl_reset_nothing", "/nowhere", "/docs", "/docs/quickstart", "/docs/authentication",
+        "/docs/rate-limits", "/docs/retries", "/docs/troubleshooting", "/docs/errors", "/docs/metrics"]  # fmt: skip
+SIGNED_IN = ["/settings/api-keys", "/settings/api-keys/new", "/requests", "/websites", "/websites/new",
+             "/settings/members", "/settings/audit", "/account", "/support"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def things(site, chromium):
+    """Pages that are about one thing, and need one to be about."""
+    person = Person(site, chromium).signs_in()
+    key = creates_key(person, "a key to look at", "pixel:read")
+    for path in ("/me", "/me", "/pixel/metrics/nope"):
+        answer = site.call(key, path)
+    request_id = answer.headers["X-Request-Id"]
+    person.follows("To the key's page")
+    page = person.page.url.removeprefix(site.url)
+    person.leaves()
+    site.server.flask("user", "support", "owner@example.com")
+    yield [page, f"{page}/secret", f"{page}/rotate", f"{page}/revoke", f"/requests/{request_id}",
+           f"/requests/req_{'0' * 26}", f"/websites/{site.website}"]  # fmt: skip
+    site.server.flask("user", "support", "owner@example.com", "--remove")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", ["desktop", "phone"])
+def test_axe_finds_nothing(site, chromium, axe, things, width, scheme):
+    person = Person(site, chromium, width=width, scheme=scheme)
+    # The examiner is a script of the test's own, which our pages would rightly not run.
+    found = {}
+
+    def examine(path):
+        person.opens(path)
+        if wrong := examined(person.page, axe):
+            found[path] = wrong
+        wide = person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if wide > 0:
+            found.setdefault(path, []).append(f"scrolls sideways by {wide} px")
+
+    for path in OPEN:
+        examine(path)
+    person.signs_in()
+    for path in SIGNED_IN + things:
+        examine(path)
+    person.page.goto("/settings/api-keys/new")
+    person.presses("Create key")
+    if wrong := examined(person.page, axe):
+        found["a form with errors"] = wrong
+    person.context.close()
+    assert found == {}
+
+
+def test_the_keyboard_alone_is_enough(site, chromium):
+    person = Person(site, chromium)
+    keys = person.page.keyboard
+    person.opens("/sign-in")
+
+    def tab_to(name):
+        for _ in range(80):
+            keys.press("Tab")
+            focused = person.page.evaluate(
+                "(document.activeElement.labels?.[0]?.textContent || document.activeElement.textContent || '').trim()"
+            )
+            outline = person.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            if focused == name:
+                assert outline != "none", f"the focus on {name} cannot be seen"
+                return
+        raise AssertionError(f"{name} cannot be reached")
+
+    tab_to("E-mail")
+    keys.type("owner@example.com")
+    tab_to("Password")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    person.page.wait_for_url("**/settings/api-keys")
+    tab_to("Create key")
+    keys.press("Enter")
+    person.page.wait_for_url("**/new")
+    tab_to("Name")
+    keys.type("by keyboard")
+    tab_to("pixel:read")
+    keys.press("Space")
+    tab_to("Create key")
+    keys.press("Enter")
+    person.page.wait_for_url("**/secret")
+    assert person.secret().startswith("pxl_dev_")
+    tab_to("To the key's page")
+    keys.press("Enter")
+    tab_to("Revoke")
+    keys.press("Enter")
+    tab_to("Revoke by keyboard")
+    keys.press("Enter")
+    person.sees("is revoked")
+    person.leaves()
+
+
+def test_every_page_is_small_and_asks_no_other_host(site, chromium, things):
+    person = Person(site, chromium)
+    asked = []
+    person.page.on("response", lambda answer: asked.append((answer.url, len(answer.body()))))
+    person.signs_in()
+    for path in SIGNED_IN[:1] + things[:1] + things[4:5]:
+        asked.clear()
+        person.opens(path)
+        person.page.wait_for_load_state("networkidle")
+        assert all(url.startswith(site.url) for url, _ in asked)
+        assert sum(size for _, size in asked) < 60_000, (path, asked)
+    person.leaves()
