@@ -115,9 +115,9 @@ def by_hour(workspace_id, key_id, hours=24):
 
 
 def errors_of(workspace_id, key_id, days=30):
-    """A key's errors by code, most first: [{"code", "status", "calls", "last", "request_id"}]."""
+    """A key's errors by code, most first: [{"code", "status", "calls", "last", "newest"}]."""
     return _rows(
-        "SELECT code, any(status) AS status, count() AS calls, max(at) AS last, max(request_id) AS request_id"
+        "SELECT code, any(status) AS status, count() AS calls, max(at) AS last, max(request_id) AS newest"
         " FROM requests WHERE workspace_id = {workspace:String} AND key_id = {key:String} AND code != ''"
         " AND at >= {since:DateTime64(3)} GROUP BY code ORDER BY calls DESC, code LIMIT 50",
         {"workspace": workspace_id, "key": key_id, "since": clock.warehouse_moment(clock.now() - timedelta(days=days))},
@@ -138,11 +138,12 @@ def scopes_used(workspace_id, key_id, days=30):
 def refused(workspace_id, website_id, hours=24):
     """Why calls that were to bring events of a website brought none, or not all, most first.
 
-    [{"code", "status", "calls", "moment", "request_id"}]; a code is empty for a batch of which some were taken. A call
-    that was refused before its body was read may have been for any website of the workspace, so it is among them.
+    [{"code", "status", "calls", "last", "newest"}], the last two a moment and a request id. A code is empty for a
+    batch of which some events were taken. A call that was refused before its body was read may have been for any
+    website of the workspace, so it is among them.
     """
     rows = _rows(
-        "SELECT code, status, count() AS calls, max(at) AS at, max(request_id) AS request_id FROM requests"
+        "SELECT code, status, count() AS calls, max(at) AS last, max(request_id) AS newest FROM requests"
         " WHERE workspace_id = {workspace:String} AND at >= {since:DateTime64(3)}"
         " AND startsWith(route, '/api/v1/pixel/events') AND method = 'POST' AND response_body != ''"
         " AND (request_body = '' OR position(request_body, {website:String}) > 0)"
@@ -153,14 +154,15 @@ def refused(workspace_id, website_id, hours=24):
             "since": clock.warehouse_moment(clock.now() - timedelta(hours=hours)),
         },
     )
-    return [row | {"moment": at(row)} for row in rows]
+    return [row | {"last": clock.from_warehouse(row["last"])} for row in rows]
 
 
 def failing(workspace_id=None, least=3):
     """The keys, of one workspace or all, that used to work and now only fail, as `{key_id: what to tell}`.
 
     At least `least` calls failed in the last 24 hours, none succeeded, and one did before. Being told to wait (429) is
-    not to fail. What to tell: `calls` that failed, `code` and `request_id` of the newest, and `worked_at`.
+    not to fail. What to tell: `calls` that failed, `newest_code` and `newest`, its request id, and
+    `worked_at`.
     """
     whose = "workspace_id = {workspace:String}" if workspace_id else "key_id != ''"
     values = {
@@ -169,20 +171,20 @@ def failing(workspace_id=None, least=3):
         "least": least,
     }
     failed = _rows(
-        "SELECT key_id, countIf(status != 429) AS calls, argMax(code, request_id) AS code,"
-        f" max(request_id) AS request_id FROM requests WHERE {whose} AND key_id != '' AND at >= {{since:DateTime64(3)}}"
+        "SELECT key_id, countIf(status != 429) AS calls, argMax(code, request_id) AS newest_code,"
+        f" max(request_id) AS newest FROM requests WHERE {whose} AND key_id != '' AND at >= {{since:DateTime64(3)}}"
         " GROUP BY key_id HAVING countIf(status < 400) = 0 AND calls >= {least:UInt32} LIMIT 1000",
         values,
     )
     if not failed:
         return {}
     worked = _rows(
-        "SELECT key_id, max(at) AS at FROM requests WHERE has({keys:Array(String)}, key_id) AND status < 400"
+        "SELECT key_id, max(at) AS last FROM requests WHERE has({keys:Array(String)}, key_id) AND status < 400"
         " GROUP BY key_id",
         {"keys": [row["key_id"] for row in failed]},
     )
-    worked_at = {row["key_id"]: at(row) for row in worked}
-    facts = ("calls", "code", "request_id")
+    worked_at = {row["key_id"]: clock.from_warehouse(row["last"]) for row in worked}
+    facts = ("calls", "newest_code", "newest")
     return {
         row["key_id"]: {name: row[name] for name in facts} | {"worked_at": worked_at[row["key_id"]]}
         for row in failed

@@ -8,7 +8,7 @@ _HEIGHT, _STEP = 100, 20
 class Bars(NamedTuple):
     """Stacked bars from zero, one for each moment in order; empty moments are there and empty.
 
-    `bars` are dicts of `label`, `tip`, `x`, `values` by kind and `parts` (kind, y, height); lengths are in the units of
+    `bars` are dicts of `label`, `tip`, `x`, `counts` by kind and `parts` (kind, y, height); lengths are in the units of
     a view box of `width` by `height`.
     """
 
@@ -50,6 +50,6 @@ def _bar(place, label, values, kinds, most):
         "label": label,
         "tip": "\n".join([label, *told]),
         "x": place * _STEP,
-        "values": {kind: values.get(kind, 0) for kind in kinds},
+        "counts": {kind: values.get(kind, 0) for kind in kinds},
         "parts": parts,
     }

@@ -28,6 +28,8 @@ AS_BEFORE = object()
 WAITS = timedelta(minutes=10)
 #: After so long without use a key is idle; after so long without any use it was made for nothing.
 IDLE, UNUSED = timedelta(days=90), timedelta(days=30)
+#: How long a rotated key must be left alone before it is said to be.
+LEFT = timedelta(hours=1)
 
 _ID, _SECRET, _CHECKSUM = 12, 32, 6
 _SHAPE = re.compile(rf"pxl_([a-z]+)_[0-9A-Za-z]{{{_ID + _SECRET + _CHECKSUM}}}")
@@ -318,7 +320,7 @@ def care(workspace_id, most=5):
     """The working keys that deserve a look, as {why: [ApiKey]}; at most `most` of each.
 
     `forever`: never expires. `idle`: not used for 90 days. `removable`: 30 days old and never used, or the old key of
-    a rotation that nobody has used since the new one was.
+    a rotation that nobody has used since the new one was, an hour ago or more.
     """
     now = clock.now()
     working = select(ApiKey).where(
@@ -329,7 +331,7 @@ def care(workspace_id, most=5):
     successor = aliased(ApiKey)
     left = exists().where(
         successor.rotated_from == ApiKey.id,
-        successor.first_used_at.is_not(None),
+        successor.first_used_at < now - LEFT,
         (ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < successor.first_used_at),
     )
     never_used = ApiKey.first_used_at.is_(None) & (ApiKey.created_at < now - UNUSED)

@@ -91,7 +91,10 @@ def of(workspace_id):
     """The members of a workspace, owners first, then by e-mail."""
     found = select(User.id, User.email, Membership.role).join(Membership, Membership.user_id == User.id)
     order = (func.instr("owner admin viewer", Membership.role), User.email)
-    return [Member(*row) for row in db.session.execute(found.filter_by(workspace_id=workspace_id).order_by(*order))]
+    return [
+        Member(*row)
+        for row in db.session.execute(found.where(Membership.workspace_id == workspace_id).order_by(*order))
+    ]
 
 
 def owners(workspace_id):

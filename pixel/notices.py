@@ -50,7 +50,7 @@ def _post(session, owner, notice, about):
     else:
         told = notice.told
         once = f"failing {notice.key.id} {told['worked_at']:%Y%m%d%H%M%S} {owner}"
-        manual = f"{current_app.config['public_url']}/docs/errors#{told['code']}"
+        manual = f"{current_app.config['public_url']}/docs/errors#{told['newest_code']}"
         mail.post(session, owner, "key_failing", once, manual=manual, **told, **about)
 
 

@@ -14,8 +14,9 @@ from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 from wtforms import PasswordField, ValidationError
+from wtforms.fields.choices import SelectChoice
 
-from pixel import access, clock, errors, sessions
+from pixel import access, agents, clock, errors, sessions
 
 #: How long a page may lie open before its form is no longer taken.
 FORM_SECONDS = 12 * 60 * 60
@@ -90,6 +91,11 @@ def checked(check):
     return validate
 
 
+def listed(words):
+    """The choices of a field from `{value: what it is called}`."""
+    return [SelectChoice(value, called) for value, called in words.items()]
+
+
 def page(template, status=200, headers=(), **facts):
     """A page, its status and what further headers it has."""
     return render_template(template, **facts), status, dict(headers)
@@ -159,7 +165,9 @@ def bind(app):
     app.session_interface = FormCookie()
     app.before_request(refuse_other_sites)
     app.jinja_env.globals.update(asset=asset, person=_person, clock=clock, csrf_token=generate_csrf)
-    app.jinja_env.filters.update(moment=moment, exact=exact, number=number, plural=plural, day=day, clocked=clocked)
+    app.jinja_env.filters.update(
+        moment=moment, exact=exact, number=number, plural=plural, day=day, clocked=clocked, browser=browser
+    )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
@@ -213,6 +221,12 @@ def ago(when):
             words = plural(int(size // length), unit)
             return f"in {words}" if seconds > 0 else f"{words} ago"
     return "in less than a minute" if seconds > 0 else "just now"
+
+
+def browser(user_agent):
+    """A user agent in words: "Firefox on Linux"."""
+    known = agents.classify(user_agent)
+    return f"{known.browser} on {known.os}" if known.browser and known.os else user_agent or "An unknown browser"
 
 
 def plural(count, noun):

@@ -42,7 +42,9 @@ def of(user_id):
     found = select(Workspace, members.Membership.role).join(
         members.Membership, members.Membership.workspace_id == Workspace.id
     )
-    return db.session.execute(found.filter_by(user_id=user_id).order_by(Workspace.name, Workspace.id)).all()
+    return db.session.execute(
+        found.where(members.Membership.user_id == user_id).order_by(Workspace.name, Workspace.id)
+    ).all()
 
 
 def called(name_or_id):

@@ -66,7 +66,7 @@ def sign_out():
 def switch():
     """Have the pages be about another workspace."""
     form = forms.Switch()
-    form.workspace.choices = [(workspace.id, workspace.name) for workspace, _ in g.person.workspaces]
+    form.workspace.choices = pages.listed({workspace.id: workspace.name for workspace, _ in g.person.workspaces})
     if not form.sent():
         return pages.again("front/switch.html", form=form)
     sessions.enter_workspace(g.person.session.id, form.workspace.data)

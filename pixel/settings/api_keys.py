@@ -205,7 +205,7 @@ def _list(whose, status=200):
 def _new_key_form():
     form = forms.NewKey()
     sites = websites.of(g.person.workspace_id)
-    form.websites.choices = [(site.id, f"{site.name} ({site.domain})") for site in sites.values()]
+    form.websites.choices = pages.listed({site.id: f"{site.name} ({site.domain})" for site in sites.values()})
     form.form.data = form.form.data or pages.form_id()
     return form
 
@@ -217,7 +217,7 @@ def _new_key_page(form, status=200):
 def _rotate_form(key):
     form = forms.Rotate()
     same = f"As the old key: {pages.exact(key.expires_at)}" if key.expires_at else "As the old key: never"
-    form.expires.choices = [("same", same), *forms.EXPIRIES.items()]
+    form.expires.choices = pages.listed({"same": same, **forms.EXPIRIES})
     form.form.data = form.form.data or pages.form_id()
     return form
 

@@ -13,13 +13,14 @@ from wtforms import (
     SelectMultipleField,
     StringField,
     TextAreaField,
+    ValidationError,
 )
 from wtforms.validators import InputRequired, Length, Optional
 from wtforms.widgets import CheckboxInput, ListWidget
 
 from pixel import clock, keys, members, websites, workspaces
 from pixel.access import Scope
-from pixel.pages import Confirmed, Form, checked
+from pixel.pages import Confirmed, Form, checked, listed
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "date": "A date", "never": "Never"}
 OVERLAPS = {
@@ -40,16 +41,16 @@ class _Boxes(SelectMultipleField):
 class _Expires(Confirmed):
     """A form that says when a key ends."""
 
-    expires = RadioField("Expires", choices=list(EXPIRIES.items()), default="90")
+    expires = RadioField("Expires", choices=listed(EXPIRIES), default="90")
     expires_on = DateField(
         "Last day", [Optional()], description="Only for “A date”. The key works until the end of this day."
     )
 
     def validate_expires_on(self, field):
         if self.expires.data == "date" and not field.data and not field.errors:
-            raise ValueError("Enter the last day on which the key works.")
+            raise ValidationError("Enter the last day on which the key works.")
         if self.expires.data == "date" and field.data and self.expires_at <= clock.now():
-            raise ValueError("Enter a day that is not over.")
+            raise ValidationError("Enter a day that is not over.")
 
     @property
     def expires_at(self):
@@ -67,10 +68,10 @@ class NewKey(_Expires):
         [InputRequired("Enter a name."), checked(keys.checked_name)],
         description="What uses the key, such as warehouse-etl. Only you see it.",
     )
-    scopes = _Boxes("Scopes", choices=[(scope.value, scope.value) for scope in OFFERED])
+    scopes = _Boxes("Scopes", choices=listed({scope.value: scope.value for scope in OFFERED}))
     every_website = RadioField(
         "Websites",
-        choices=[("all", "All, also those that are added later"), ("some", "Only those ticked below")],
+        choices=listed({"all": "All, also those that are added later", "some": "Only those ticked below"}),
         default="all",
     )
     websites = _Boxes("These websites")
@@ -87,27 +88,27 @@ class NewKey(_Expires):
 
     def validate_scopes(self, field):
         if not field.data and not self.no_scope.data:
-            raise ValueError("No scope is ticked: such a key can call /me only. Tick one, or confirm below.")
+            raise ValidationError("No scope is ticked: such a key can call /me only. Tick one, or confirm below.")
 
     def validate_websites(self, field):
         if self.every_website.data == "some" and not field.data:
-            raise ValueError("Tick at least one website, or choose all.")
+            raise ValidationError("Tick at least one website, or choose all.")
 
 
 class Rotate(_Expires):
     form = HiddenField(validators=[InputRequired(), Length(max=40)])
     scopes = _Boxes(
         "Scopes of the new key",
-        choices=[(scope.value, scope.value) for scope in OFFERED],
+        choices=listed({scope.value: scope.value for scope in OFFERED}),
         description="Ticked are those of the old key. Tick what to add, untick what to drop.",
     )
     overlap = RadioField(
         "Both keys work for",
-        choices=list(OVERLAPS.items()),
+        choices=listed(OVERLAPS),
         default="24h",
         description="It begins when the new key is first used, and ends 7 days from now at the latest.",
     )
-    expires = RadioField("The new key expires", choices=[("same", ""), *EXPIRIES.items()], default="same")
+    expires = RadioField("The new key expires", choices=listed({"same": "", **EXPIRIES}), default="same")
 
     @property
     def expires_at(self):
@@ -139,7 +140,7 @@ class Password(Form):
     )
 
 
-_ROLES = [(role, role.capitalize()) for role in ("viewer", "admin", "owner")]
+_ROLES = listed({role: role.capitalize() for role in ("viewer", "admin", "owner")})
 
 
 class Invite(Form):

@@ -1,5 +1,7 @@
 """Whoever comes: by keyboard alone, on a phone, in the dark, with a screen reader."""
 
+import re
+
 import pytest
 
 from tests.browser.conftest import PASSWORD, Person, examined
@@ -92,8 +94,10 @@ def test_the_keyboard_alone_is_enough(site, chromium):
     assert person.secret().startswith("pxl_dev_")
     tab_to("To the key's page")
     keys.press("Enter")
+    person.page.wait_for_url(re.compile("/key_[^/]+$"))
     tab_to("Revoke")
     keys.press("Enter")
+    person.page.wait_for_url("**/revoke")
     tab_to("Revoke by keyboard")
     keys.press("Enter")
     person.sees("is revoked")
