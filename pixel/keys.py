@@ -97,11 +97,11 @@ def hint(environment, key_id, last_four):
 
 
 class MadeAlready(Exception):
-    """The form that asks for a key was sent before, and made `key`."""
+    """The form that asks for a key was sent before, and made the key of the id `key_id`."""
 
-    def __init__(self, key):
+    def __init__(self, key_id):
         super().__init__()
-        self.key = key
+        self.key_id = key_id
 
 
 class Showing(NamedTuple):
@@ -139,7 +139,7 @@ def create(
     key.created_by = actor
     key.expires_at = expires_at
     with transaction() as session:
-        _prepare_showing(session, key, secret, showing)
+        _prepare_showing(session, workspace_id, key, secret, showing)
         session.add(key)
         audit.record(session, workspace_id, actor, "key.created", key.id, request_id, scopes=key.scopes, name=name)
     return secret, key
@@ -162,7 +162,7 @@ def rotate(
     with transaction() as session:
         old = session.get_one(ApiKey, key_id)
         secret, new = _new(old.environment)
-        _prepare_showing(session, new, secret, showing)
+        _prepare_showing(session, old.workspace_id, new, secret, showing)
         if state(old, now) in ("revoked", "expired"):
             raise ValueError(f"This key is {state(old, now)}. Create a new one.")
         _end_earlier_overlaps(session, old, now)
@@ -419,13 +419,15 @@ def _in_state(state, now):
     }[state]
 
 
-def _prepare_showing(session, key, secret, showing):
+def _prepare_showing(session, workspace_id, key, secret, showing):
     if showing is None:
         return
-    made = session.scalar(select(ApiKey).filter_by(form=showing.form))
+    # Two workspaces may be sent the same name by who makes up their own.
+    form = hashlib.sha256(f"{workspace_id}\0{showing.form}".encode()).hexdigest()[:40]
+    made = session.scalar(select(ApiKey.id).filter_by(form=form))
     if made is not None:
         raise MadeAlready(made)
-    key.form, key.sealed = showing.form, showing.seal(secret)
+    key.form, key.sealed = form, showing.seal(secret)
 
 
 def _new(environment):

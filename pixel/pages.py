@@ -101,6 +101,11 @@ def page(template, status=200, headers=(), **facts):
     return render_template(template, **facts), status, dict(headers)
 
 
+def number_of_page():
+    """Which page of a list the address asks for, from 1."""
+    return min(max(1, request.args.get("page", 1, int)), 1_000_000)
+
+
 def again(template, **facts):
     """The page of a form that was not taken, with what was typed."""
     return page(template, 400, **facts)

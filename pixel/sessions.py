@@ -105,7 +105,7 @@ def end(user, session_id, request_id=None):
     with transaction() as session:
         ended = session.execute(delete(Session).filter_by(id=session_id, user_id=user.id)).rowcount
         if ended:
-            audit.record(session, None, user.email, "session.ended", user.id, request_id, session=session_id)
+            audit.record(session, None, user.email, "session.ended", user.id, request_id, ended=session_id)
     return bool(ended)
 
 

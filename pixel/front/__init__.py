@@ -49,8 +49,9 @@ def take_in():
 @front.post("/sign-out")
 def sign_out():
     """End the session."""
-    if not forms.SignOut().sent():
-        return pages.again("front/sign_out.html", form=forms.SignOut())
+    form = forms.SignOut()
+    if not form.sent():
+        return pages.again("front/sign_out.html", form=form)
     person = access.by_session()
     if person is not None:
         sessions.end(person.user, person.session.id, g.entry.request_id)

@@ -33,8 +33,9 @@ def change_password():
 @enter("person")
 def end_session(session_id):
     """Sign out somewhere else."""
-    if not forms.Plain().sent():
-        return _page(forms.Password(formdata=None), 400, forms.Plain())
+    form = forms.Plain()
+    if not form.sent():
+        return _page(forms.Password(formdata=None), 400, form)
     ended = sessions.end(g.person.user, session_id, g.entry.request_id)
     return pages.done("/account", "The session is ended." if ended else "This session had ended already.")
 
@@ -43,8 +44,9 @@ def end_session(session_id):
 @enter("person")
 def end_other_sessions():
     """Sign out everywhere else."""
-    if not forms.Plain().sent():
-        return _page(forms.Password(formdata=None), 400, forms.Plain())
+    form = forms.Plain()
+    if not form.sent():
+        return _page(forms.Password(formdata=None), 400, form)
     for session in sessions.of(g.person.id):
         if session.id != g.person.session.id:
             sessions.end(g.person.user, session.id, g.entry.request_id)

@@ -52,7 +52,7 @@ def create_key():
             form.website_ids, form.expires_at, **pages.actor(), showing=_showing(form),
         )  # fmt: skip
     except keys.MadeAlready as made:
-        key = made.key
+        key = keys.get(g.person.workspace_id, made.key_id)
     except ValueError as refusal:
         form.refuse(None, refusal)
         return _new_key_page(form, 400)
@@ -119,7 +119,7 @@ def rotate_key(key_id):
             showing=_showing(form),
         )  # fmt: skip
     except keys.MadeAlready as made:
-        new = made.key
+        new = keys.get(g.person.workspace_id, made.key_id)
     except ValueError as refusal:
         form.refuse(None, refusal)
         return pages.again("settings/api_keys/rotate.html", key=key, form=form, about=forms.OFFERED)
@@ -163,8 +163,9 @@ def discard_key(key_id):
 
 
 def _do(key, verb, words):
-    if not forms.Plain().sent():
-        return pages.again("settings/api_keys/again.html", key=key, form=forms.Plain(), address=request.path)
+    form = forms.Plain()
+    if not form.sent():
+        return pages.again("settings/api_keys/again.html", key=key, form=form, address=request.path)
     try:
         verb(key.id, **pages.actor())
     except ValueError as refusal:
@@ -175,7 +176,7 @@ def _do(key, verb, words):
 def _list(whose, status=200):
     workspace_id, state = g.person.workspace_id, request.args.get("state")
     state = state if state in keys.STATES else None
-    page = max(1, request.args.get("page", 1, int))
+    page = pages.number_of_page()
     counts = {name: keys.count(workspace_id, name) for name in keys.STATES}
     try:
         used, away = calls.in_last_hour(workspace_id), False

@@ -38,8 +38,9 @@ def invite():
 @enter("admin")
 def withdraw(link_id):
     """End an invitation."""
-    if not forms.Plain().sent():
-        return _list(forms.Invite(formdata=None), 400, forms.Plain())
+    form = forms.Plain()
+    if not form.sent():
+        return _list(forms.Invite(formdata=None), 400, form)
     email = members.withdraw(g.person.workspace_id, link_id, **pages.actor())
     if email is None:
         raise errors.NotFound()

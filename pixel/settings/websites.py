@@ -13,7 +13,7 @@ MOST = 50
 @enter("viewer")
 def all_websites():
     """The workspace's websites, and what came from them."""
-    page = max(1, request.args.get("page", 1, int))
+    page = pages.number_of_page()
     sites = list(websites.of(g.person.workspace_id).values())
     shown = sites[(page - 1) * MOST : page * MOST]
     try:
@@ -125,8 +125,9 @@ def remove_website(website_id):
 @enter("admin")
 def restore_website(website_id):
     """Take a removed website in again."""
-    if not forms.Plain().sent():
-        return pages.again("websites/restore.html", form=forms.Plain(), address=request.path)
+    form = forms.Plain()
+    if not form.sent():
+        return pages.again("websites/restore.html", form=form, address=request.path)
     try:
         site = websites.restore(g.person.workspace_id, website_id, **pages.actor())
     except errors.WebsiteNotFound:
