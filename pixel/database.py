@@ -45,11 +45,13 @@ def transaction():
 
     It takes the write lock at once: a read that turns into a write later would fail whatever the busy timeout.
     """
-    with Session(db.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
-        yield session
-    # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
-    db.session.close()
-    g.pop("memory_checked", None)
+    try:
+        with Session(db.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+            yield session
+    finally:
+        # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
+        db.session.close()
+        g.pop("memory_checked", None)
 
 
 def bind(app):

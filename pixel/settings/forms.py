@@ -23,6 +23,7 @@ from pixel.access import Scope
 from pixel.pages import Confirmed, Form, checked, listed
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "date": "A date", "never": "Never"}
+LAST_YEAR = 2199
 OVERLAPS = {
     "none": "None: the old key ends now",
     "1h": "1 hour",
@@ -31,6 +32,9 @@ OVERLAPS = {
 }
 #: Scopes that open something; the reserved ones are not offered.
 OFFERED = {Scope.PIXEL_READ: Scope.PIXEL_READ.about, Scope.PIXEL_WRITE: Scope.PIXEL_WRITE.about}
+
+
+_FORM = "This form was not made by this page. Open the page again."
 
 
 class _Boxes(SelectMultipleField):
@@ -46,10 +50,15 @@ class _Expires(Confirmed):
         "Last day", [Optional()], description="Only for “A date”. The key works until the end of this day."
     )
 
-    def validate_expires_on(self, field):
-        if self.expires.data == "date" and not field.data and not field.errors:
+    def validate_expires(self, field):
+        if field.data != "date":
+            return
+        # Of a day that cannot be read, its own field tells.
+        if self.expires_on.data is None and not self.expires_on.process_errors:
             raise ValidationError("Enter the last day on which the key works.")
-        if self.expires.data == "date" and field.data and self.expires_at <= clock.now():
+        if self.expires_on.data and not clock.now().year <= self.expires_on.data.year <= LAST_YEAR:
+            raise ValidationError(f"Enter a day that is not over, and before the year {LAST_YEAR + 1}.")
+        if self.expires_on.data and self.expires_at <= clock.now():
             raise ValidationError("Enter a day that is not over.")
 
     @property
@@ -62,7 +71,7 @@ class _Expires(Confirmed):
 
 
 class NewKey(_Expires):
-    form = HiddenField(validators=[InputRequired(), Length(max=40)])
+    form = HiddenField(validators=[InputRequired(_FORM), Length(max=40, message=_FORM)])
     name = StringField(
         "Name",
         [InputRequired("Enter a name."), checked(keys.checked_name)],
@@ -96,7 +105,7 @@ class NewKey(_Expires):
 
 
 class Rotate(_Expires):
-    form = HiddenField(validators=[InputRequired(), Length(max=40)])
+    form = HiddenField(validators=[InputRequired(_FORM), Length(max=40, message=_FORM)])
     scopes = _Boxes(
         "Scopes of the new key",
         choices=listed({scope.value: scope.value for scope in OFFERED}),

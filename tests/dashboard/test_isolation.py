@@ -193,7 +193,7 @@ def test_no_page_asks_more_when_there_is_more(app, path):
         event.listen(db.engine, "before_cursor_execute", count)
         few = asked()
         for number in range(60):
-            secret, _ = keys.create(here.workspace.id, f"another {number}", [READ], "dev", [here.site])
+            keys.create(here.workspace.id, f"another {number}", [READ], "dev", [here.site])
             websites.add(here.workspace.id, f"another{number}.example")
             with transaction() as session:
                 members.join(session, here.workspace.id, f"another{number}-{here.key}@example.com".lower(), "viewer")

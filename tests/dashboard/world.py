@@ -120,6 +120,10 @@ def snapshot(app):
     with app.app_context(), db.engine.connect() as connection:
         found = {}
         for table in db.metadata.sorted_tables:
-            columns = [column for column in table.columns if column.name not in ("seen_at", "last_used_at")]
+            columns = [
+                column
+                for column in table.columns
+                if column.name != "seen_at" and not column.name.startswith("last_used")
+            ]
             found[table.name] = sorted(map(repr, connection.execute(db.select(*columns)).all()))
         return found

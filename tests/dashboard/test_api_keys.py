@@ -1,0 +1,349 @@
+"""Settings, API keys: what the page says is what the API does."""
+
+import re
+import threading
+
+import pytest
+
+from pixel import keys
+from pixel.database import db, transaction
+from tests.cast import READ, WRITE, Caller, load
+from tests.dashboard.world import Form, snapshot, world
+from tests.pages import Visitor, ages, field, person
+
+NEW = "/settings/api-keys/new"
+FIELDS = {"name": "warehouse-etl", "scopes": READ, "every_website": "all", "expires": "90"}
+
+
+@pytest.fixture
+def owner(app, ada):
+    return person(app, ada.id)
+
+
+def creates(owner, **fields):
+    """The answer to the form, and the page that it leads to."""
+    answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form"), **fields})
+    return answer, owner.get(answer.location) if answer.status_code == 303 else None
+
+
+def secret_of(page):
+    return re.search(r'class="secret"[^>]*><code>(pxl_dev_\w+)</code>', page.text)[1]
+
+
+def newest(app, workspace_id):
+    with app.app_context():
+        return keys.of(workspace_id, most=1)[0]
+
+
+# -- create
+
+
+def test_a_key_is_made_with_what_was_ticked(app, ada, owner):
+    _, page = creates(owner, scopes=[READ, WRITE], every_website="some", websites=ada.site, expires="30")
+    key = newest(app, ada.id)
+    assert key.scopes == [READ, WRITE]
+    assert key.websites == [ada.site]
+    assert round((key.expires_at - key.created_at).total_seconds() / 86400) == 30
+    assert key.created_by == owner.email
+    caller = Caller(app, secret_of(page))
+    assert caller.get("/me").json["data"]["key"]["name"] == "warehouse-etl"
+
+
+def test_nothing_is_ticked_beforehand_and_90_days_is(owner):
+    text = owner.get(NEW).text
+    assert not re.search(r'<input[^>]*checked[^>]*name="scopes"', text)
+    assert re.search(r'<input checked[^>]*name="expires"[^>]*value="90"', text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [
+        ({"name": ""}, "Enter a name."),
+        ({"name": "   "}, "1 to 100"),
+        ({"name": "x" * 101}, "1 to 100"),
+        ({"name": "a\u202eb"}, "1 to 100"),
+        ({"name": "a\0b"}, "1 to 100"),
+        ({"scopes": []}, "No scope is ticked"),
+        ({"scopes": "*"}, "not a valid choice"),
+        ({"scopes": "PIXEL:READ"}, "not a valid choice"),
+        ({"scopes": ["pixel:read"] + [f"s{n}" for n in range(500)]}, "not valid choices"),
+        ({"scopes": "brand:read"}, "not a valid choice"),
+        ({"every_website": "some"}, "Tick at least one website"),
+        ({"every_website": "none"}, "Not a valid choice"),
+        ({"websites": "admx_00000000000000", "every_website": "some"}, "not a valid choice"),
+        ({"expires": "36500"}, "Not a valid choice"),
+        ({"expires": "date"}, "Enter the last day"),
+        ({"expires": "date", "expires_on": "2020-01-01"}, "a day that is not over"),
+        ({"expires": "date", "expires_on": "tomorrow"}, "Not a valid date"),
+        ({"expires": "date", "expires_on": "9999-12-31"}, "before the year 2200"),
+        ({"form": ""}, "not made by this page"),
+        ({"form": "x" * 41}, "not made by this page"),
+    ],
+)
+def test_what_will_not_do_is_said_and_what_was_typed_is_kept(app, ada, owner, fields, refusal):
+    before = snapshot(app)["api_keys"]
+    answer, _ = creates(owner, **fields)
+    assert answer.status_code == 400
+    assert refusal.lower() in answer.text.lower()
+    assert "There is a problem" in answer.text
+    if "name" not in fields:
+        assert field(answer.text, "name") == "warehouse-etl"
+    assert snapshot(app)["api_keys"] == before
+
+
+def test_a_date_is_the_workspaces_day(app, moved_clock):
+    from tests.cast import Workspace
+
+    kiribati = Workspace(app, timezone="Pacific/Kiritimati")
+    owner = person(app, kiribati.id)
+    creates(owner, expires="date", expires_on="2031-05-06")
+    assert newest(app, kiribati.id).expires_at.isoformat() == "2031-05-06T10:00:00+00:00"
+
+
+def test_a_form_sent_twice_makes_one_key_also_at_once(app, ada, owner):
+    page = owner.get(NEW).text
+    values = {**FIELDS, "form": field(page, "form"), "csrf_token": field(page, "csrf_token")}
+    token = owner.browser.get_cookie("pixel_session").value
+    form = owner.browser.get_cookie("pixel_form").value
+    answers = []
+
+    def send():
+        twin = Visitor(app)
+        twin.browser.set_cookie("pixel_session", token)
+        twin.browser.set_cookie("pixel_form", form)
+        answers.append(twin.send(NEW, values))
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.location for answer in answers}) == 1
+    with app.app_context():
+        assert keys.count(ada.id) == 1
+
+
+# -- shown once
+
+
+def test_a_key_is_shown_once_and_kept_nowhere(app, ada, owner):
+    answer, page = creates(owner)
+    secret = secret_of(page)
+    assert secret not in str(answer.headers)
+    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    again = owner.get(answer.location)
+    assert "This key was already shown" in again.text
+    assert secret not in again.text
+    assert secret not in "".join(map(str, snapshot(app).values()))
+
+
+def test_only_its_maker_sees_it(app, ada, owner):
+    mate = person(app, ada.id, "owner")
+    answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})
+    assert "already shown" in mate.get(answer.location).text
+    other = Visitor(app)
+    other.signs_in(owner.email)
+    assert "already shown" in other.get(answer.location).text
+    assert secret_of(owner.get(answer.location))
+
+
+def test_it_waits_ten_minutes_and_no_longer(app, ada, owner, moved_clock):
+    first, _ = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")}), None
+    moved_clock.forward(minutes=11)
+    assert "already shown" in owner.get(first.location).text
+    with app.app_context():
+        keys.sweep()
+        assert db.session.scalar(db.select(keys.ApiKey.sealed).filter_by(workspace_id=ada.id)) is None
+
+
+def test_the_key_page_tells_when_the_first_request_came(app, owner):
+    answer, page = creates(owner)
+    part = answer.location.replace("/secret", "/first-request")
+    assert "Waiting for the first request" in owner.get(part).text
+    Caller(app, secret_of(page)).get("/me")
+    assert "The first request was received" in owner.get(part).text
+    assert "<html" not in owner.get(part).text
+
+
+# -- rotate, end, discard, revoke
+
+
+def rotates(owner, key_id, **fields):
+    path = f"/settings/api-keys/{key_id}/rotate"
+    fields = {
+        "scopes": READ,
+        "overlap": "24h",
+        "expires": "same",
+        "form": field(owner.get(path).text, "form"),
+        **fields,
+    }
+    answer = owner.post(path, fields)
+    return answer, owner.get(answer.location) if answer.status_code == 303 else None
+
+
+def test_a_rotation_adds_and_drops_scopes(app, ada, owner):
+    old = ada.key(READ)
+    assert re.search(r'checked[^>]*value="pixel:read"', owner.get(f"/settings/api-keys/{old.key_id}/rotate").text)
+    _, page = rotates(owner, old.key_id, scopes=WRITE, overlap="1h")
+    new = newest(app, ada.id)
+    assert new.scopes == [WRITE]
+    caller = Caller(app, secret_of(page))
+    assert caller.get("/pixel/websites").status_code == 403
+    assert old.get("/pixel/websites").status_code == 200
+
+
+def test_the_overlap_runs_from_the_first_use_of_the_new_key(app, ada, owner, moved_clock):
+    old = ada.key(READ)
+    _, page = rotates(owner, old.key_id, overlap="1h")
+    new = Caller(app, secret_of(page))
+    moved_clock.forward(days=2)
+    assert old.get("/me").status_code == 200
+    assert new.get("/me").status_code == 200
+    text = owner.get("/settings/api-keys").text
+    assert "Rotating: works until" in text
+    assert "End overlap now" in text
+    moved_clock.forward(hours=1, seconds=1)
+    assert old.get("/me").json["error"]["code"] == "api_key_revoked"
+    assert new.get("/me").status_code == 200
+
+
+def test_a_new_key_never_used_is_discarded_and_the_old_one_works_on(app, ada, owner):
+    old = ada.key(READ)
+    _, page = rotates(owner, old.key_id)
+    new = newest(app, ada.id)
+    owner.post(f"/settings/api-keys/{new.id}/discard", page=f"/settings/api-keys/{new.id}")
+    assert Caller(app, secret_of(page)).get("/me").status_code == 401
+    assert old.get("/me").status_code == 200
+    assert "Rotating" not in owner.get("/settings/api-keys").text.replace("Rotating 0", "")
+
+
+def test_a_key_that_is_over_is_not_rotated(app, ada, owner):
+    gone = ada.key(READ)
+    form = field(owner.get(f"/settings/api-keys/{gone.key_id}/rotate").text, "form")
+    ada.revoke(gone)
+    answer = owner.post(
+        f"/settings/api-keys/{gone.key_id}/rotate", {"scopes": READ, "overlap": "1h", "expires": "same", "form": form}
+    )
+    assert answer.status_code == 400
+    assert "This key is revoked" in answer.text
+
+
+def test_revoking_says_when_and_from_where_it_was_last_used(app, ada, owner):
+    caller = ada.key(READ)
+    caller.get("/me", environ_base={"REMOTE_ADDR": "198.51.100.77"}, headers={"User-Agent": "etl/2"})
+    load(app)
+    with app.app_context():
+        from pixel import jobs
+
+        jobs.note_key_use()
+    text = owner.get(f"/settings/api-keys/{caller.key_id}/revoke").text
+    assert "198.51.100.0" in text
+    assert "etl/2" in text
+    assert "198.51.100.77" not in text
+    answer = owner.post(f"/settings/api-keys/{caller.key_id}/revoke")
+    assert answer.location == "/settings/api-keys"
+    assert caller.get("/me").json["error"]["code"] == "api_key_revoked"
+
+
+# -- whose, which, what for
+
+
+def test_a_found_key_is_recognised_and_not_kept(app, ada, bob, owner):
+    ours, theirs = ada.key(READ), bob.key(READ)
+    answer = owner.post("/settings/api-keys", found=f"export KEY='{ours.secret}'")
+    assert answer.location == f"/settings/api-keys/{ours.key_id}"
+    for found in (theirs.secret, "pxl_dev_" + "0" * 50, "hello", ours.secret[:-1], "\0", "é" * 3000):
+        answer = owner.post("/settings/api-keys", found=found)
+        assert answer.status_code == 400
+        assert "no key of this workspace" in answer.text
+        assert found not in answer.text or found == "\0"
+
+
+def test_states_can_be_filtered(app):
+    here = world(app, "mark")
+    with app.app_context():
+        keys.revoke(here.key)
+        expired = here.workspace.key(READ).key_id
+        with transaction() as session:
+            session.get(keys.ApiKey, expired).expires_at = keys.clock.now()
+    for state, key in (("revoked", here.key), ("rotating", here.old), ("expired", expired), ("active", here.new)):
+        text = here.owner.get(f"/settings/api-keys?state={state}").text
+        table = text[text.index("<tbody") : text.index("</tbody")]
+        assert key in table
+        assert not {here.key, here.old, expired, here.new} - {key} & set(re.findall(r"key_\w{12}", table)) - {key}
+
+
+def test_what_deserves_care_is_listed(app, ada, owner, moved_clock):
+    forever, idle, unused = ada.key(READ), ada.key(READ), ada.key(READ)
+    with app.app_context(), transaction() as session:
+        now = keys.clock.now()
+        session.get(keys.ApiKey, idle.key_id).last_used_at = now - keys.IDLE - keys.LEFT
+        session.get(keys.ApiKey, unused.key_id).created_at = now - keys.UNUSED - keys.LEFT
+    with app.app_context():
+        care = keys.care(ada.id)
+    assert {key.id for key in care["forever"]} == {forever.key_id, idle.key_id, unused.key_id}
+    assert [key.id for key in care["idle"]] == [idle.key_id]
+    assert unused.key_id in [key.id for key in care["removable"]]
+    assert "Worth a look" in owner.get("/settings/api-keys").text
+
+
+def test_one_keys_page_tells_of_its_calls(app, ada, owner, monkeypatch):
+    caller = ada.key(READ, WRITE)
+    for _ in range(3):
+        caller.get("/pixel/websites")
+    caller.get("/pixel/metrics/nope")
+    load(app)
+    monkeypatch.setattr(keys, "UNUSED", keys.LEFT * 0)
+    text = owner.get(f"/settings/api-keys/{caller.key_id}").text
+    assert "4 calls, 1 of them refused or failed." in text
+    assert text.count("/requests/req_") >= 4
+    assert "invalid_pipe" in text
+    unused = re.search(r"this key did not use (.*?)\. A key", text, re.DOTALL)[1]
+    assert "pixel:write" in unused
+    assert "pixel:read" not in unused
+
+
+def test_without_the_warehouse_the_page_says_so(app, ada, owner, monkeypatch):
+    from pixel import errors
+    from pixel.extensions import warehouse
+
+    def away(*_):
+        raise errors.AnalyticsError()
+
+    caller = ada.key(READ)
+    monkeypatch.setattr(warehouse, "query", away)
+    for path in (
+        "/settings/api-keys",
+        f"/settings/api-keys/{caller.key_id}",
+        "/requests",
+        "/websites",
+        f"/websites/{ada.site}",
+    ):
+        answer = owner.get(path)
+        assert answer.status_code == 200, path
+        assert "does not answer just now" in answer.text, path
+
+
+def test_an_old_password_and_a_wrong_form_together_lose_nothing(app, owner):
+    ages(app, owner, minutes=20)
+    answer, _ = creates(owner, name="kept as typed", password="not the password here")
+    assert answer.status_code == 400
+    assert field(answer.text, "name") == "kept as typed"
+    assert "not the password here" not in answer.text
+
+
+def test_an_admin_without_the_mouse_of_an_owner_may_make_keys(app, ada):
+    admin = person(app, ada.id, "admin")
+    answer, page = creates(admin)
+    assert answer.status_code == 303
+    assert secret_of(page)
+
+
+def test_the_history_of_a_key_names_who_did_it(app):
+    here = world(app)
+    Form(here, "settings.revoke_key").sent(here.owner)
+    text = here.owner.get(f"/settings/api-keys/{here.key}").text
+    assert "revoked a key" in text
+    assert here.owner.email in text
