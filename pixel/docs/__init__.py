@@ -1,29 +1,109 @@
 """The manual, made from the catalogues. Anyone may enter."""
 
-from flask import Blueprint, current_app, render_template
+import json
+from pathlib import Path
 
-from pixel import errors, metrics
-from pixel.access import Scope
+from flask import Blueprint, current_app, render_template, request
+
+from pixel import errors, keys, metrics
+from pixel.access import FAILURES, Scope
 
 docs = Blueprint("docs", __name__, url_prefix="/docs")
 docs.entry = "open"
 
+#: The manual's pages in order, by the end of their address.
+PAGES = {
+    "": "Start",
+    "/quickstart": "Quickstart",
+    "/authentication": "Authentication",
+    "/rate-limits": "Rate limits",
+    "/retries": "Retries",
+    "/errors": "Errors",
+    "/metrics": "Reports",
+    "/troubleshooting": "Troubleshooting",
+}
+#: What `details` holds, by code; a code that is not here has none.
+_DETAILS = {
+    "invalid_api_key": {"hint": "truncated_or_mistyped"},
+    "api_key_revoked": {"revoked_at": "2026-11-02T09:14:07.250Z"},
+    "api_key_expired": {"expired_at": "2026-11-01T00:00:00.000Z"},
+    "insufficient_scope": {"required": "pixel:write", "available": ["pixel:read"]},
+    "invalid_pipe": {"pipe": "p_top_page", "did_you_mean": "p_top_pages"},
+    "invalid_body": {"website_id": ["Missing data for required field."], "country": ["Must be 2 characters long."]},
+    "invalid_query": {"limit": ["Must be a whole number from 1 to 1000."]},
+    "method_not_allowed": {"allowed": ["POST"]},
+    "payload_too_large": {"limit_bytes": 1048576},
+    "unsupported_media_type": {"expected": ["application/json"]},
+    "rate_limit_exceeded": {"limit": 60, "window": "1 minute", "retry_after": 23},
+}
+_MESSAGES = {
+    "insufficient_scope": "This endpoint requires the 'pixel:write' scope",
+    "rate_limit_exceeded": "Rate limit exceeded. Try again in 23 seconds.",
+}
+_RETRIES = (Path(__file__).parents[2] / "templates/docs/send.py.txt").read_text()
+
 
 @docs.get("")
 def index():
-    """What this is, and the first call."""
-    return render_template("docs/index.html", scopes=list(Scope), calls=current_app.config["RATELIMIT_API"])
+    """What this is, and where to go from here."""
+    return _page("index", scopes=list(Scope), calls=current_app.config["RATELIMIT_API"])
+
+
+@docs.get("/quickstart")
+def quickstart():
+    """From nothing to a report."""
+    return _page("quickstart", here=request.host_url)
+
+
+@docs.get("/authentication")
+def authentication():
+    """Keys: how they are sent, what they open, how they end."""
+    return _page("authentication", scopes=list(Scope), overlaps=list(keys.OVERLAPS))
+
+
+@docs.get("/rate-limits")
+def rate_limits():
+    """How many calls, and what says so."""
+    return _page("rate_limits", calls=current_app.config["RATELIMIT_API"], failures=FAILURES.amount)
+
+
+@docs.get("/retries")
+def retries():
+    """What to try again, when, and how that is safe."""
+    return _page("retries", example=_RETRIES)
 
 
 @docs.get("/errors")
 def error_codes():
-    """Every error code: what it means and what to do."""
-    return render_template("docs/errors.html", catalogue=errors.catalogue())
+    """Every error code: what it means, what to do, how it looks."""
+    told = errors.catalogue()
+    return _page(
+        "errors", catalogue=[e for e in told if not e.page_only], of_pages=[e for e in told if e.page_only],
+        example=example,
+    )  # fmt: skip
 
 
 @docs.get("/metrics")
 def reports():
     """Every report: what it means, takes and gives."""
-    return render_template(
-        "docs/metrics.html", catalogue=metrics.catalogue(), common=metrics.COMMON, filters=metrics.FILTERS
-    )
+    return _page("metrics", catalogue=metrics.catalogue(), common=metrics.COMMON, filters=metrics.FILTERS)
+
+
+@docs.get("/troubleshooting")
+def troubleshooting():
+    """What goes wrong most, and why."""
+    return _page("troubleshooting", days=current_app.config["REQUEST_LOG_DAYS"])
+
+
+def example(error):
+    """The body with which an error is answered, as JSON text."""
+    told = {
+        "code": error.code,
+        "message": _MESSAGES.get(error.code, error.summary()),
+        "details": _DETAILS.get(error.code, {}),
+    }
+    return json.dumps({"error": told, "meta": {"request_id": "req_01m88j27qzf7797xtca6dmd8xd"}}, indent=2)
+
+
+def _page(name, **facts):
+    return render_template(f"docs/{name}.html", manual=PAGES, **facts)
