@@ -115,7 +115,7 @@ def test_the_examples_are_like_real_answers(ada, nobody, examples):
                 said.setdefault(name, []).append(messages)
         else:
             assert real["details"].keys() == example["details"].keys(), real
-    assert len(seen) == 16
+    assert len(seen) == 15
     # Word for word what the server says about a field.
     assert examples["invalid_body"]["error"]["details"]["website_id"] in said["website_id"]
     assert examples["invalid_query"]["error"]["details"]["limit"] in said["limit"]

@@ -30,7 +30,7 @@ def invite():
         return _list(form, 400)
     if link:
         # Not by way of another address: a link that lets somebody in is shown once.
-        return pages.page("settings/members/invited.html", email=email, link=link)
+        return pages.page("settings/members/invited.html", email=email, invitation=link)
     return pages.done("/settings/members", f"{email} is sent a link by which to join, within 7 days.")
 
 
