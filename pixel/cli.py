@@ -10,7 +10,7 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy.exc import NoResultFound, OperationalError
 from tqdm import tqdm
 
-from pixel import access_log, clock, demo, doctor, ids, keys, members, request_log, websites, workspaces
+from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
 from pixel.access import Scope
 from pixel.errors import PixelError
 from pixel.extensions import warehouse
@@ -34,13 +34,14 @@ workspace = _Group("workspace", help="Workspaces.")
 user = _Group("user", help="People.")
 website = _Group("website", help="Websites.")
 key = _Group("key", help="API keys.")
+mail_ = _Group("mail", help="Mail to people.")
 request = _Group("request", help="The request log.")
 import_ = _Group("import", help="History from elsewhere.")
 
 
 def register(app):
     """Add the commands to `flask --app app`."""
-    for group in (workspace, user, website, key, request, import_):
+    for group in (workspace, user, website, key, mail_, request, import_):
         app.cli.add_command(group)
     app.cli.add_command(_doctor)
     app.cli.add_command(_demo)
@@ -94,6 +95,24 @@ def limit_workspace(workspace, calls):
 def add_website(domain, workspace, name, timezone):
     """Add a website. Prints its id."""
     click.echo(websites.add(workspaces.called(workspace).id, domain, name, timezone).id)
+
+
+@mail_.command("list")
+def list_mails():
+    """List the mails that wait or were given up; without SMTP_URL, what would be mailed to owners now."""
+    for waiting in mail.waiting():
+        state = f"waits, {waiting.tries} tries" if waiting.due_at else "given up"
+        click.echo(f"{clock.rfc3339(waiting.created_at)} {waiting.recipient} {waiting.template}: {state}"
+                   f"{', ' + waiting.failure if waiting.failure else ''}")  # fmt: skip
+    if mail.configured():
+        return
+    click.echo("SMTP_URL is not set, so no mail is sent. Owners would be told now:", err=True)
+    for notice in notices.of(None):
+        what = (
+            f"expires in {notice.days} days or less" if notice.kind == "expiring" else "used to work and now only fails"
+        )
+        for owner in members.owners(notice.key.workspace_id):
+            click.echo(f"{owner}: the key {notice.key.name} ({notice.key.hint}) {what}")
 
 
 @key.command("create")

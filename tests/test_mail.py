@@ -1,0 +1,289 @@
+"""Mail: sent once, retried, never lost, and never able to carry what was not meant."""
+
+import re
+import socket
+from datetime import timedelta
+from email import message_from_bytes, policy
+
+import pytest
+from aiosmtpd.controller import Controller
+
+import config
+from pixel import keys, mail, members, notices
+from pixel.database import db, transaction
+from tests.cast import READ, load
+from tests.pages import Visitor, person
+
+
+class Postbox:
+    """A mail server that can refuse."""
+
+    def __init__(self):
+        self.received, self.answer, self.recipient_answer = [], "250 OK", "250 OK"
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if self.recipient_answer.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return self.recipient_answer
+
+    async def handle_DATA(self, server, session, envelope):
+        if self.answer.startswith("250"):
+            self.received.append((envelope.rcpt_tos, message_from_bytes(envelope.content, policy=policy.default)))
+        return self.answer
+
+
+@pytest.fixture
+def postbox(app, monkeypatch):
+    box = Postbox()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Controller(box, hostname="127.0.0.1", port=port)
+    server.start()
+    monkeypatch.setitem(app.config, "SMTP_URL", f"smtp://127.0.0.1:{port}")
+    monkeypatch.setitem(app.config, "MAIL_FROM", "Pixel <pixel@example.com>")
+    monkeypatch.setitem(app.config, "public_url", "https://pixel.example")
+    with app.app_context(), transaction() as session:
+        session.execute(db.delete(mail.Mail))
+    yield box
+    server.stop()
+
+
+def sends(app):
+    with app.app_context():
+        mail.send_due()
+
+
+def kept(app):
+    with app.app_context():
+        return db.session.scalars(db.select(mail.Mail).order_by(mail.Mail.id)).all()
+
+
+def test_an_invitation_is_mailed_and_not_shown(app, ada, postbox):
+    owner = person(app, ada.id)
+    answer = owner.post("/settings/members", email="guest@example.com", role="viewer")
+    assert answer.status_code == 303
+    assert "pxl_invite_" not in owner.get(answer.location).text
+    assert "pxl_invite_" not in repr([vars(row) for row in kept(app)])
+    sends(app)
+    sends(app)
+    [(recipients, message)] = postbox.received
+    assert recipients == ["guest@example.com"]
+    assert owner.email in message["Subject"]
+    assert message["From"] == "Pixel <pixel@example.com>"
+    assert message["Auto-Submitted"] == "auto-generated"
+    link = re.search(r"https://pixel\.example(/links/pxl_invite_\w+)", message.get_content())[1]
+    assert "guest@example.com" in Visitor(app).get(link).text
+    [row] = kept(app)
+    assert row.sealed is None
+    assert row.sent_at
+
+
+def test_a_reset_link_is_mailed_to_who_has_an_account(app, ada, postbox):
+    owner = person(app, ada.id)
+    visitor = Visitor(app)
+    texts = {
+        re.sub(r"req_\w+", "", visitor.post("/forgot", email=email).text)
+        for email in (owner.email, "nobody@example.com")
+    }
+    assert len(texts) == 1
+    # Whatever a request says its host is, a link is made of the settings.
+    visitor.browser.post("/forgot", data={}, headers={"Host": "evil.example"})
+    sends(app)
+    [(recipients, message)] = postbox.received
+    assert recipients == [owner.email]
+    assert "https://pixel.example/links/pxl_reset_" in message.get_content()
+    assert "evil" not in message.as_string()
+
+
+def test_asking_again_and_again_is_stopped(app, ada, postbox):
+    visitor = Visitor(app)
+    answers = [visitor.post("/forgot", email="somebody@example.com").status_code for _ in range(11)]
+    assert answers == [200] * 10 + [429]
+
+
+def test_what_the_server_cannot_take_now_is_tried_again(app, ada, postbox, moved_clock):
+    owner = person(app, ada.id)
+    Visitor(app).post("/forgot", email=owner.email)
+    postbox.answer = "451 later"
+    for minutes in (0, 1, 5, 30, 120, 720):
+        moved_clock.forward(minutes=minutes, seconds=1)
+        sends(app)
+        sends(app)
+    [row] = kept(app)
+    assert row.tries == 6
+    assert row.due_at is None
+    assert row.sealed is None
+    assert "451" in row.failure
+    assert postbox.received == []
+
+
+def test_a_mail_waits_for_a_server_that_is_away(app, ada, postbox, moved_clock, monkeypatch):
+    owner = person(app, ada.id)
+    url = app.config["SMTP_URL"]
+    monkeypatch.setitem(app.config, "SMTP_URL", "smtp://127.0.0.1:9")
+    Visitor(app).post("/forgot", email=owner.email)
+    sends(app)
+    assert [row.failure for row in kept(app)] == ["ConnectionRefusedError"]
+    monkeypatch.setitem(app.config, "SMTP_URL", url)
+    moved_clock.forward(minutes=2)
+    sends(app)
+    assert len(postbox.received) == 1
+
+
+def test_a_recipient_that_there_is_not_is_given_up(app, ada, postbox):
+    owner = person(app, ada.id)
+    Visitor(app).post("/forgot", email=owner.email)
+    postbox.recipient_answer = "550 no such user"
+    sends(app)
+    [row] = kept(app)
+    assert (row.due_at, row.sealed, row.tries) == (None, None, 1)
+
+
+def test_no_password_goes_out_in_the_clear(app, ada, postbox, monkeypatch):
+    owner = person(app, ada.id)
+    monkeypatch.setitem(app.config, "SMTP_URL", app.config["SMTP_URL"].replace("://", "://user:hunter2hunter2@"))
+    Visitor(app).post("/forgot", email=owner.email)
+    sends(app)
+    assert postbox.received == []
+    assert [row.failure for row in kept(app)] == ["SMTPNotSupportedError"]
+
+
+@pytest.mark.parametrize("name", ["a\r\nBcc: evil@example.com", "a\nSubject: x", "a\r\n\r\nbody"])
+def test_a_name_cannot_add_a_header(app, ada, postbox, name):
+    with app.app_context(), transaction() as session:
+        mail.post(session, "to@example.com", "invite", workspace=name, inviter=name, role="viewer", link="x")
+    sends(app)
+    for _, message in postbox.received:
+        assert message["Bcc"] is None
+        assert len(message.get_all("Subject")) == 1
+        assert "\n" not in message["Subject"]
+
+
+# -- notices
+
+
+@pytest.fixture
+def owned(app, ada):
+    with app.app_context():
+        address = members.owners(ada.id)[0]
+    return ada, address
+
+
+def mails_owners(app):
+    load(app)
+    with app.app_context():
+        notices.mail_owners()
+    sends(app)
+
+
+def to(postbox, address):
+    return [message for recipients, message in postbox.received if recipients == [address]]
+
+
+def test_an_expiring_key_is_mailed_14_7_and_1_days_before(app, owned, postbox, moved_clock):
+    ada, address = owned
+    with app.app_context():
+        now = keys.clock.now()
+        secret, key = keys.create(ada.id, "soon over", [READ], "dev", expires_at=now + timedelta(days=20))
+        keys.create(ada.id, "for a day", [READ], "dev", expires_at=now + timedelta(days=1))
+    counts = []
+    for _ in range(21):
+        mails_owners(app)
+        mails_owners(app)
+        counts.append(len(to(postbox, address)))
+        moved_clock.forward(days=1)
+    assert counts[5] == 0
+    assert counts[6] == 1
+    assert counts[13] == 2
+    assert counts[19] == 3
+    assert counts[20] == 3
+    first = to(postbox, address)[0]
+    assert first["Subject"] == "The API key soon over expires in 14 days"
+    assert f"https://pixel.example/settings/api-keys/{key.id}" in first.get_content()
+    assert secret not in first.as_string()
+
+
+def test_a_key_that_works_now_and_then_or_never_did_is_no_news(app, owned, postbox):
+    ada, address = owned
+    failing, working, never = ada.key(READ), ada.key(READ), ada.key(READ)
+    failing.get("/me")
+    for _ in range(2):
+        failing.get("/pixel/metrics/nope")
+    mails_owners(app)
+    assert to(postbox, address) == []
+    for _ in range(3):
+        never.get("/pixel/metrics/nope")
+        working.get("/me")
+        working.get("/pixel/metrics/nope")
+    mails_owners(app)
+    assert to(postbox, address) == []
+
+
+def test_failing_is_told_when_a_day_has_no_success(app, owned, postbox, moved_clock):
+    ada, address = owned
+    caller = ada.key(READ)
+    caller.get("/me")
+    load(app)
+    moved_clock.forward(hours=25)
+    for _ in range(3):
+        caller.get("/pixel/metrics/nope")
+    mails_owners(app)
+    mails_owners(app)
+    [message] = to(postbox, address)
+    assert message["Subject"] == "The API key a key used to work and now only fails"
+    assert "3 calls" in message.get_content()
+    assert "https://pixel.example/docs/errors#invalid_pipe" in message.get_content()
+    owner = person(app, ada.id)
+    shown = owner.get("/settings/api-keys").text
+    assert "used to work, and now every call with it fails" in shown
+    caller.get("/me")
+    load(app)
+    assert "used to work, and now" not in owner.get("/settings/api-keys").text
+
+
+def test_without_a_mail_server_nothing_is_kept_and_the_command_says_what_would_be(app, owned):
+    ada, address = owned
+    with app.app_context():
+        now = keys.clock.now()
+        keys.create(ada.id, "tells", [READ], "dev", expires_at=now + timedelta(days=10))
+        with transaction() as session:
+            session.execute(db.update(keys.ApiKey).filter_by(name="tells").values(created_at=now - timedelta(days=30)))
+            session.execute(db.delete(mail.Mail))
+        notices.mail_owners()
+    assert kept(app) == []
+    said = app.test_cli_runner().invoke(args=["mail", "list"])
+    assert said.exit_code == 0
+    assert address in said.stdout
+    assert "tells" in said.stdout
+    from pixel.extensions import warehouse
+
+    warehouse.start()
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"SMTP_URL": "mail.example.com"},
+        {"SMTP_URL": "http://mail.example.com"},
+        {"SMTP_URL": "smtp://"},
+        {"SMTP_URL": "smtp://host:port"},
+        {"SMTP_URL": "smtp://host:99999"},
+        {"SMTP_URL": "smtp://host", "MAIL_FROM": ""},
+        {"SMTP_URL": "smtp://host", "MAIL_FROM": "nobody"},
+        {"SMTP_URL": "smtp://host", "PUBLIC_URL": ""},
+        {"PUBLIC_URL": "pixel.example"},
+        {"PUBLIC_URL": "https://pixel.example/path"},
+        {"PUBLIC_URL": "javascript:alert(1)"},
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_a_sentence(wrong):
+    fine = {"SMTP_URL": "smtp://host:587", "MAIL_FROM": "Pixel <a@example.com>", "PUBLIC_URL": "https://pixel.example"}
+    assert config.load(**fine).public_url == "https://pixel.example"
+    with pytest.raises(config.WrongSetting) as refusal:
+        config.load(**{**fine, **wrong})
+    assert str(refusal.value).endswith(".")
+    assert next(iter(wrong)) in str(refusal.value)
