@@ -9,6 +9,7 @@ import config
 from app import create_app
 from pixel import clock
 from pixel.extensions import warehouse
+from tests import canary
 from tests.cast import READ, WRITE, Caller, Workspace
 from tests.server import Server
 
@@ -20,6 +21,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]
+    items.sort(key=lambda item: "last" in item.keywords)
 
 
 def pytest_sessionfinish(session):
@@ -39,6 +41,7 @@ def app(tmp_path_factory):
         IDENTIFY_INGEST_URL="chdb://",
     )
     app = create_app(settings=settings)
+    canary.watch(app)
     with app.app_context():
         from flask_migrate import upgrade
 

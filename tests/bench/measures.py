@@ -13,6 +13,8 @@ ROUNDS = 3
 #: Calls of each report by one caller, and events whose way into a report is timed.
 CALLS, SAMPLES = 20, 200
 REPORT = "p_top_pages"
+#: Rows of the request log that support looks through.
+LOGGED = 10_000_000
 MEMORY_SECONDS = 60
 
 
@@ -99,6 +101,24 @@ def mixed(world, runs):
     return [row, runs.row(reading)]
 
 
+def support(world, runs):
+    """Support's way from a pasted id to the page of that request, with a month of calls in the request log."""
+    agent = world.agent
+    known = world.logged(LOGGED)
+    rows = []
+    for name, wanted in (("a request_id", known["request_id"]), ("an event_id", known["event_id"])):
+        times = [agent.look_up(text) for text in wanted[:SAMPLES]]
+        found, shown = [milliseconds for milliseconds, _ in times], [sum(both) for both in times]
+        say(f"support, {name}: {statistics.median(found):.0f} ms, with its page {statistics.median(shown):.0f} ms")
+        rows.append({
+            "name": f"support finds {name} among {LOGGED:,} requests",
+            "milliseconds": percentiles(found),
+            "goals": {"p95 < 100": percentiles(found)[1] < 100},
+            "remarks": "and its page: " + ", ".join(f"{ms:.0f}" for ms in percentiles(shown)),
+        })  # fmt: skip
+    return rows
+
+
 def memory(world, runs):
     """What the processes hold while they are at it, after a minute of events and reports."""
     place = world.pixel
@@ -115,7 +135,7 @@ def memory(world, runs):
     return [row | {"goals": {"450": whole < 450}}]
 
 
-ALL = {measure.__name__: measure for measure in (requests, batch, reports, lag, mixed, memory)}
+ALL = {measure.__name__: measure for measure in (requests, batch, reports, lag, mixed, support, memory)}
 
 
 def _for_one_caller(world, pipe, website):

@@ -1,5 +1,6 @@
 """The servers that the bench asks, each started when it is first needed."""
 
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import httpx
 
 from pixel.warehouse import Warehouse
+from pixel.warehouse.embedded import Embedded, parsed
+from tests.bench.runs import say
 from tests.server import HOME, Server, until
 
 _NO_WAREHOUSE = {"ANALYTICS_URL": "", "ANALYTICS_INGEST_URL": "", "IDENTIFY_INGEST_URL": ""}
@@ -24,6 +27,54 @@ class Place(NamedTuple):
     website: str
     key: str
     keeps: bool = True
+
+
+#: Calls of the last 30 days by a thousand keys of a thousand workspaces, their ids as the server makes them.
+_CALLS = """
+INSERT INTO requests (request_id, at, workspace_id, key_id, method, path, route, status, milliseconds, steps, address,
+    user_agent, request_body, event_ids)
+SELECT
+    concat('req_', arrayStringConcat(arrayMap(
+        place -> substring('0123456789abcdefghjkmnpqrstvwxyz', bitAnd(bitShiftRight(ms, 5 * (9 - place)), 31) + 1, 1),
+        range(10))), 'e', substring(lower(hex(sipHash64(number))), 1, 14), 'd'),
+    fromUnixTimestamp64Milli(ms, 'UTC'), if(number % 1000 = 0, '{workspace}', concat('ws_', toString(number % 1000))),
+    concat('key_', toString(number % 1000)), 'POST', '/api/v1/pixel/events', '/api/v1/pixel/events', 202, 1.5,
+    [('authentication', 0.1), ('rate limit', 0.1), ('validation', 0.2), ('journal', 1), ('answer', 0.1)],
+    '203.0.113.0', 'integration/1.0',
+    concat('{{"website_id": "admx_', toString(number % 1000), '", "name": "pageview", "path": "/', hex(number), '"}}'),
+    [concat('logged-', toString(number))]
+FROM (SELECT number, toInt64(toUnixTimestamp64Milli(now64(3)) - 2592000000 * ({all} - number) / {all}) AS ms
+      FROM numbers({first}, {last} - {first}))
+"""
+
+
+class Agent:
+    """Somebody of support at a browser without scripts."""
+
+    def __init__(self, url, link):
+        self._http = httpx.Client(base_url=url, timeout=60)
+        self._send(re.search(r"/links/\S+", link)[0], password="four plain words here")
+
+    def look_up(self, text):
+        """Paste a text and open the page it leads to: the milliseconds of both."""
+        begin = time.perf_counter()
+        found = self._send("/support", token=self._token, wanted=text, reason="the bench")
+        middle = time.perf_counter()
+        page = self._http.get(found.headers["Location"])
+        assert text in page.text
+        return (middle - begin) * 1000, (time.perf_counter() - middle) * 1000
+
+    @cached_property
+    def _token(self):
+        return self._token_of("/support")
+
+    def _token_of(self, path):
+        return re.search(r'name="csrf_token"[^>]*value="([^"]+)"', self._http.get(path).text)[1]
+
+    def _send(self, path, token=None, **fields):
+        answer = self._http.post(path, data={"csrf_token": token or self._token_of(path), **fields})
+        assert answer.status_code == 303, answer.text
+        return answer
 
 
 class World:
@@ -65,6 +116,28 @@ class World:
     def website(self, domain):
         """A new website of the product's server."""
         return self.pixel.server.flask("website", "add", domain, "--workspace", self.pixel.workspace)
+
+    @cached_property
+    def agent(self):
+        """Somebody of support, signed in."""
+        server = self.pixel.server
+        server.flask("user", "support", "owner@example.com")
+        return Agent(server.url, server.flask("user", "reset", "owner@example.com"))
+
+    def logged(self, number):
+        """Fill the request log with a month of calls; returns some of their ids, by kind."""
+        server, workspace, website, *_ = self.pixel
+        server.stop()
+        warehouse = Embedded(server.instance / "warehouse" / "data")
+        begin = time.monotonic()
+        for part in range(0, number, 1_000_000):
+            warehouse.command(_CALLS.format(first=part, last=min(number, part + 1_000_000), all=number, workspace=workspace))
+        asked = "SELECT request_id, event_ids[1] AS event_id FROM requests WHERE event_ids[1] LIKE 'logged-%'"
+        found = parsed(warehouse.query(f"{asked} ORDER BY sipHash64(request_id) LIMIT 500", {}))["data"]
+        warehouse.close()
+        say(f"{number:,} calls logged in {time.monotonic() - begin:.0f} s")
+        server.start().wait_for_engine(self.pixel.key)
+        return {kind: [row[kind] for row in found] for kind in ("request_id", "event_id")}
 
     def settle(self):
         """Wait until every accepted event is in the warehouse. Fails if one is lost, or is there twice."""

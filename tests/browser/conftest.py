@@ -12,6 +12,7 @@ from tests.server import HOME, Server, until
 
 PASSWORD = "four plain words here"
 WIDTHS = {"desktop": 1280, "phone": 390}
+_SECRET = re.compile(r"pxl_[a-z]+_[0-9A-Za-z]{32}")
 _AXE = HOME / ".venv" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -81,6 +82,10 @@ def site(tmp_path_factory, chromium):
     person.leaves()
     yield site
     site.server.stop()
+    said = site.server.log.read_text()
+    assert '"route":"/sign-in"' in said
+    assert not _SECRET.search(said)
+    assert PASSWORD not in said
 
 
 class Person:
@@ -98,6 +103,8 @@ class Person:
         self.context.set_default_timeout(10_000)
         self.page = self.context.new_page()
         self.complaints = []
+        self.addresses = set()
+        self.page.on("request", lambda asked: self.addresses.add(asked.url))
         self.page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -136,6 +143,8 @@ class Person:
 
     def leaves(self):
         assert not [c for c in self.complaints if "404" not in c and "400" not in c and "403" not in c], self.complaints
+        # The address of a one-time link is the link; no other secret is ever in an address.
+        assert not [url for url in self.addresses if _SECRET.search(url) and "/links/pxl_" not in url]
         self.context.close()
 
 
