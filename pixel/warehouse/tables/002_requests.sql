@@ -25,11 +25,14 @@ CREATE TABLE IF NOT EXISTS requests (
     response_body     String,
     event_ids         Array(String),
     exception         String,
-    user_id           LowCardinality(String)
+    user_id           LowCardinality(String),
+    INDEX by_event_ids event_ids TYPE bloom_filter(0.001) GRANULARITY 8
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMMDD(at)
 ORDER BY request_id
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
 
-ALTER TABLE requests ADD COLUMN IF NOT EXISTS user_id LowCardinality(String);
+ALTER TABLE requests
+    ADD COLUMN IF NOT EXISTS user_id LowCardinality(String),
+    ADD INDEX IF NOT EXISTS by_event_ids event_ids TYPE bloom_filter(0.001) GRANULARITY 8;
