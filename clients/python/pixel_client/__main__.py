@@ -1,0 +1,5 @@
+"""`python -m pixel_client` is the command `pixel`."""
+
+from pixel_client.command import main
+
+raise SystemExit(main())

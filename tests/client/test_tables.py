@@ -1,0 +1,70 @@
+"""Rows as text."""
+
+import csv
+import io
+
+import pytest
+
+from pixel_client import tables
+
+
+def test_a_table_is_as_wide_as_its_text_and_numbers_stand_to_the_right():
+    rows = [{"path": "/pricing", "visitors": 12, "rate": 1 / 3}, {"path": "/", "visitors": 7, "rate": None}]
+    assert tables.table(["path", "visitors", "rate"], rows[:1]) == (
+        "path      visitors    rate\n"
+        "/pricing        12  0.3333\n"
+    )  # fmt: skip
+    assert tables.table(["path", "visitors"], rows) == (
+        "path      visitors\n"
+        "/pricing        12\n"
+        "/                7\n"
+    )  # fmt: skip
+
+
+def test_a_table_without_rows_is_its_head():
+    assert tables.table(["path", "visitors"], []) == "path  visitors\n"
+
+
+def test_wide_and_combining_letters_keep_the_columns_straight():
+    rows = [{"title": "日本", "n": 1}, {"title": "e\u0301", "n": 2}, {"title": "abcd", "n": 3}]
+    assert tables.table(["title", "n"], rows).splitlines()[1:] == ["日本   1", "e\u0301      2", "abcd   3"]
+
+
+def test_a_table_obeys_nobody():
+    assert "\x1b" not in tables.table(["path"], [{"path": "/\x1b[2J\x9b\u202e\nx"}])
+    assert tables.table(["path"], [{"path": "/\nx"}]).count("\n") == 2
+    assert tables.visible("a\u3000b\xa0c") == "a\u3000b\xa0c"
+
+
+def test_lists_truth_and_nothing_are_readable():
+    rows = tables.facts({"key": {"scopes": ["a", "b"], "websites": None, "old": False}, "n": 1.50})
+    assert tables.table(["field", "value"], rows) == (
+        "field         value\n"
+        "key.scopes    a, b\n"
+        "key.websites\n"
+        "key.old       false\n"
+        "n             1.5\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@sum", "\tx", "\rx", "=", "-", "--1", "-1e", "+1,5"])
+def test_a_cell_that_a_spreadsheet_would_run_is_quoted(cell):
+    assert read(tables.comma_separated(["a"], [{"a": cell}]))[1] == ["'" + cell]
+
+
+@pytest.mark.parametrize("cell", [-5, -0.5, -1e-9, "-12.50", "", "a=b", "'x", "1e5"])
+def test_numbers_and_common_text_are_not(cell):
+    assert read(tables.comma_separated(["a", "b"], [{"a": cell, "b": 1}]))[1] == [str(cell), "1"]
+
+
+def test_csv_is_as_rfc_4180_has_it():
+    rows = [{"a": 'say "x", y', "b": "two\r\nlines"}, {"a": None, "b": True}]
+    assert tables.comma_separated(["a", "b"], rows) == 'a,b\r\n"say ""x"", y","two\r\nlines"\r\n,true\r\n'
+
+
+def test_names_of_columns_are_cells_too():
+    assert read(tables.comma_separated(["=a"], [])) == [["'=a"]]
+
+
+def read(text):
+    return list(csv.reader(io.StringIO(text, newline="")))
