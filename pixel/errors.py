@@ -104,6 +104,25 @@ class ApiKeyExpired(_Unauthorized):
     code = "api_key_expired"
 
 
+class JwtInvalid(_Unauthorized):
+    """The query token is not one of this server, or its key works no more.
+
+    Mint a new one with POST /api/v1/pixel/metrics/{pipe}/token. A token ends with the key that minted it.
+    """
+
+    code = "jwt_invalid"
+
+
+class JwtExpired(_Unauthorized):
+    """JWT expired
+
+    A query token lives for 120 seconds. Mint one for every request instead of keeping it. details.expired_at says when
+    it ended.
+    """
+
+    code = "jwt_expired"
+
+
 class InsufficientScope(PixelError):
     """The API key lacks the scope that this endpoint requires.
 
@@ -122,6 +141,16 @@ class InvalidPipe(PixelError):
 
     status = 400
     code = "invalid_pipe"
+
+
+class InvalidVisitor(PixelError):
+    """The visitor id is empty.
+
+    Put the id that events carry as visitor_id into the address, percent-encoded.
+    """
+
+    status = 400
+    code = "invalid_visitor"
 
 
 class InvalidBody(PixelError):
@@ -175,6 +204,16 @@ class WebsiteNotFound(PixelError):
 
     status = 404
     code = "website_not_found"
+
+
+class VisitorNotFound(PixelError):
+    """There is no visitor of this id in this workspace.
+
+    A visitor is known from their first event on. Check the visitor_id that your events carry.
+    """
+
+    status = 404
+    code = "visitor_not_found"
 
 
 class EventNotFound(PixelError):

@@ -2,13 +2,13 @@
 
 import calendar
 import re
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo
 
 from flask import current_app
 
-from pixel import clock, errors, pipes, websites
+from pixel import buckets, clock, errors, identities, pipes, websites
 from pixel.extensions import answers, warehouse
 
 #: The filters that every pipe takes, each the name of a column.
@@ -31,7 +31,10 @@ MOST_MONTHS = 25
 MOST_ROWS, DEFAULT_ROWS = 1000, 50
 MOST_OFFSET = 10**9
 MOST_VALUES, LONGEST_VALUE = 100, 2000
+_TICK = timedelta(milliseconds=1)
 _YEARS = range(1971, 2200)
+_STEP = re.compile(r"path:/.*|goal:.+|payment", re.DOTALL)
+_BETWEEN_STEPS = re.compile(r",(?=path:/|goal:|payment(?:,|$))")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -66,11 +69,11 @@ def run(pipe, caller, given):
     `given` maps each parameter's name to the list of its values. Raises InvalidQuery, WebsiteNotFound or, when the
     warehouse fails and has not answered this question within the hour, AnalyticsError.
     """
-    query, bound = _understood(pipe, caller, given)
+    query, sites = understood(pipe, caller, given)
     refuse_if_unavailable()
-    question = [pipe.name, caller.workspace_id, {k: v for k, v in bound.items() if k != "now"}]
+    question = [pipe.name, caller.workspace_id, sites, query]
     try:
-        answer = warehouse.query(pipe.sql, bound)
+        answer = warehouse.query(pipe.sql, _bound(pipe, caller.workspace_id, sites, query))
     except errors.AnalyticsError:
         stale = answers.last(question)
         if stale is None:
@@ -86,7 +89,11 @@ def refuse_if_unavailable():
         raise errors.AnalyticsError("This server does not give reports: its analytics setting is missing.")
 
 
-def _understood(pipe, caller, given):
+def understood(pipe, caller, given):
+    """A question with everything settled, and the websites it is about: (query, [id]).
+
+    Raises InvalidQuery or WebsiteNotFound.
+    """
     reader = _Reader(given)
     own = {parameter.name: reader.own(parameter) for parameter in pipe.parameters}
     filters = {name: values for name in FILTERS if (values := reader.values(name))}
@@ -110,20 +117,65 @@ def _understood(pipe, caller, given):
         "bots": bots,
         **own,
     }
-    bound = {
-        "workspace": caller.workspace_id,
-        "websites": sorted(sites),
-        "since": _start(first, timezone),
-        "until": _start(last + timedelta(days=1), timezone),
-        "now": clock.warehouse_moment(clock.now()),
-        "timezone": timezone,
-        "bots": bots,
-        "filters": [f"{name}={value}" for name, values in filters.items() for value in values],
-        "limit": limit,
-        "offset": offset,
-        **own,
+    return query, sorted(sites)
+
+
+def _bound(pipe, workspace_id, sites, query):
+    """What fills the places of a pipe: the question as the warehouse takes it."""
+    timezone, now = query["timezone"], clock.now()
+    since = buckets.start_of_day(date.fromisoformat(query["from"]), timezone)
+    until = buckets.start_of_day(date.fromisoformat(query["to"]) + timedelta(days=1), timezone)
+    own = {parameter.name: query[parameter.name] for parameter in pipe.parameters}
+    bound = own | {
+        "workspace": workspace_id,
+        "websites": sites,
+        "since": clock.warehouse_moment(since),
+        "until": clock.warehouse_moment(until),
+        "now": clock.warehouse_moment(now),
+        "bots": query["bots"],
+        "filters": [text for name, values in query["filters"].items() for text in _filter(name, values)],
+        "limit": query["limit"],
+        "offset": query["offset"],
     }
-    return query, bound
+    if "edges" in pipe.places:
+        bound |= _series(since, until, now, query)
+    elif "starts" in pipe.places:
+        periods = buckets.of(since, until, query["granularity"], timezone)
+        bound |= {"starts": [b.start for b in periods], "names": [b.name for b in periods]}
+    if "linked" in pipe.places:
+        bound["linked"] = identities.linked(workspace_id, sites, query["visitor_id"])
+    return bound
+
+
+def _filter(name, values):
+    """A filter as `kept` in warehouse/tables reads it: its name, and what it lets through."""
+    return [name, *(f"{name}={value}" for value in values)]
+
+
+def _series(since, until, now, query):
+    """The buckets of a series that are asked for, up to the one of this moment, and those of the range before."""
+    timezone, granularity = query["timezone"], query["granularity"]
+    part = slice(query["offset"], query["offset"] + query["limit"])
+    asked = buckets.of(since, min(until, max(since, now + _TICK)), granularity, timezone)
+    shown, past = asked[part], []
+    ends = _ends(shown, asked, part.stop, until)
+    if query["compare"] == "previous":
+        all_past = buckets.of(buckets.before(since, until, timezone), since, granularity, timezone)
+        past = all_past[part][: len(shown)]
+        ends |= _ends(past, all_past, part.start + len(past), since)
+    missing = [-1] * (len(shown) - len(past))
+    return {
+        "names": [bucket.name for bucket in shown],
+        "starts": [bucket.start for bucket in shown],
+        "previous_starts": [bucket.start for bucket in past] + missing,
+        "edges": sorted(ends) or [0],
+    }
+
+
+def _ends(shown, all_of_them, next_place, until):
+    """Where each of some buckets that follow each other starts, and where the last one ends."""
+    following = all_of_them[next_place].start if next_place < len(all_of_them) else buckets.milliseconds(until)
+    return {bucket.start for bucket in shown} | {following} if shown else set()
 
 
 def _sites(caller, website_id):
@@ -170,11 +222,26 @@ class _Reader:
         return text if text in words else self.refuse(name, f"Must be one of: {', '.join(words)}.", default)
 
     def own(self, parameter):
+        if parameter.default is None and not self.given.get(parameter.name):
+            return self.refuse(parameter.name, "Required.", None)
+        if parameter.several:
+            return self.steps(parameter)
+        if parameter.default is None:
+            return self.text(parameter.name)
         if parameter.words:
             return self.word(parameter.name, parameter.words, parameter.default)
         if parameter.low is not None:
             return self.number(parameter.name, parameter.low, parameter.high, int(parameter.default))
         return self.text(parameter.name, parameter.default)
+
+    def steps(self, parameter):
+        """The steps of a funnel: one value each, or several in one with commas between them."""
+        steps = [step for value in self.values(parameter.name) for step in _BETWEEN_STEPS.split(value)]
+        if not all(_STEP.fullmatch(step) for step in steps):
+            return self.refuse(parameter.name, "A step is path:/..., path:/.../*, goal:... or payment.", [])
+        if not parameter.low <= len(steps) <= parameter.high:
+            return self.refuse(parameter.name, f"Must have {parameter.low} to {parameter.high} steps.", [])
+        return steps
 
     def days(self, timezone):
         """The first and the last day asked for."""
@@ -221,13 +288,11 @@ def _months_later(day, months):
     return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
 
 
-def _start(day, timezone):
-    """When a day begins in a zone, as the warehouse reads it."""
-    return clock.warehouse_moment(datetime.combine(day, time(), ZoneInfo(timezone)))
-
-
 def _described(parameter):
     allowed = {"words": list(parameter.words)} if parameter.words else {}
     if parameter.low is not None:
         allowed = {"low": parameter.low, "high": parameter.high}
-    return {"name": parameter.name, "about": parameter.about, "default": parameter.default, **allowed}
+    if parameter.several:
+        allowed |= {"repeatable": True}
+    default = {"required": True} if parameter.default is None else {"default": parameter.default}
+    return {"name": parameter.name, "about": parameter.about, **default, **allowed}

@@ -1,8 +1,9 @@
 """Reports as files: one `.sql` a pipe, its name its address, its header its manual, its placeholders its parameters.
 
 A header line is `-- title: ...`, `-- about: ...`, `-- <parameter>: <allowed>; default <value>. <Words.>` or
-`-- returns <column>: <Words.>`; a line that begins with two more spaces goes on with the one before, and the header
-ends with the first line that is no such comment. A file whose name begins with an underscore has no address.
+`-- returns <column>: <Words.>`; in place of a default it may say `required`, or `list of 2..10` for a parameter that is
+given several times. A line that begins with two more spaces goes on with the one before, and the header ends with the
+first line that is no such comment. A file whose name begins with an underscore has no address.
 """
 
 import re
@@ -11,26 +12,36 @@ from pathlib import Path
 from typing import NamedTuple
 
 #: Bound by the server in every pipe, besides the common parameters that callers give.
-BOUND = {"workspace", "websites", "since", "until", "now", "timezone", "bots", "filters", "limit", "offset"}
+BOUND = {
+    "workspace", "websites", "since", "until", "now", "bots", "filters", "limit", "offset",
+    # Of pipes that have a granularity: the buckets of the range, and the ends of all of them (see `metrics`).
+    "names", "starts", "previous_starts", "edges",
+    # Of pipes about one visitor: all ids of the same user.
+    "linked",
+}  # fmt: skip
 
 _PLACEHOLDER = re.compile(r"\{(\w+):([\w(), ']+)\}")
 _HEADER = re.compile(r"-- (returns )?(\w+): (.+)")
 _RULE = re.compile(
-    r"(?:one of (?P<words>[\w, -]+)|(?P<low>-?\d+)\.\.(?P<high>\d+))?[;,]?\s*"
-    r"default (?P<default>\"[^\"]*\"|[^.]+)\. (?P<about>.+)"
+    r"(?:one of (?P<words>[\w, -]+)|(?P<list>list of )?(?P<low>-?\d+)\.\.(?P<high>\d+))?[;,]?\s*"
+    r"(?:default (?P<default>\"[^\"]*\"|[^.]+)|required)?\. (?P<about>.+)"
 )
 
 
 class Parameter(NamedTuple):
-    """One parameter of a pipe. `words` are the allowed ones, or `low` and `high` the allowed range; else any text."""
+    """One parameter of a pipe. `words` are the allowed ones, or `low` and `high` the allowed range; else any text.
+
+    Without a default it is required. With `several` it is given `low` to `high` times.
+    """
 
     name: str
     type: str
-    default: str
+    default: str | None
     about: str
     words: tuple = ()
     low: int | None = None
     high: int | None = None
+    several: bool = False
 
 
 class Pipe(NamedTuple):
@@ -42,6 +53,8 @@ class Pipe(NamedTuple):
     parameters: tuple
     columns: dict
     sql: str
+    #: The names of all its places.
+    places: frozenset = frozenset()
 
 
 class BrokenPipe(Exception):
@@ -78,7 +91,7 @@ def parse(name, text):
     undeclared = types.keys() - BOUND - {parameter.name for parameter in parameters}
     if undeclared or not (title and about and columns):
         raise BrokenPipe(f"{name} lacks a title, an about, columns or a line for {sorted(undeclared)}.")
-    return Pipe(name, title, about, tuple(parameters), columns, text)
+    return Pipe(name, title, about, tuple(parameters), columns, text, frozenset(types))
 
 
 def _header_lines(text):
@@ -99,4 +112,5 @@ def _parameter(pipe, name, rule, types):
         raise BrokenPipe(f"{pipe}: no rule for a parameter that is used: {name}: {rule}")
     words = tuple(word.strip() for word in (found["words"] or "").split(",") if word.strip())
     low, high = (int(found[end]) if found[end] else None for end in ("low", "high"))
-    return Parameter(name, types[name], found["default"].strip('"'), found["about"], words, low, high)
+    default = found["default"] and found["default"].strip('"')
+    return Parameter(name, types[name], default, found["about"], words, low, high, bool(found["list"]))

@@ -12,8 +12,8 @@ SELECT
     goal,
     count()                                        AS events,
     uniqExactIf(visitor, visitor != 0)             AS visitors,
-    iso(min(timestamp))                            AS first_seen,
-    iso(max(timestamp))                            AS last_seen,
+    iso(time_of_hit(min(hit)))                     AS first_seen,
+    iso(time_of_hit(max(hit)))                     AS last_seen,
     arraySort(groupUniqArrayArray(mapKeys(props))) AS props
 FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
                  since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},

@@ -9,92 +9,75 @@
 -- returns bucket: Start of the bucket: a date, or for minutes and hours a local time with its offset from UTC.
 -- returns value: The figure; 0 where there is nothing to count.
 -- returns previous_value: The figure in the bucket at the same place of the range before; null when not asked for.
+--
+-- The buckets that are asked for come from the server, which knows the zones: their names, starts and, of the range
+-- before, starts (-1 for none), in milliseconds. `edges` are all those starts, and the ends of both, in order.
 WITH
-    toUnixTimestamp64Milli({since:DateTime64(3, 'UTC')}) AS since,
-    least(toUnixTimestamp64Milli({until:DateTime64(3, 'UTC')}) - 1,
-          toUnixTimestamp64Milli({now:DateTime64(3, 'UTC')})) AS last,
-    -- As long before by the clock on the wall, so that days stay days when clocks change.
-    if({compare:String} = 'previous',
-       time_of(clock_at({since:DateTime64(3, 'UTC')}, {timezone:String})
-                   - toIntervalMillisecond(
-                       toUnixTimestamp64Milli(clock_at({until:DateTime64(3, 'UTC')}, {timezone:String}))
-                       - toUnixTimestamp64Milli(clock_at({since:DateTime64(3, 'UTC')}, {timezone:String}))),
-               {timezone:String}),
-       {since:DateTime64(3, 'UTC')}) AS earliest,
     if({currency:String} != '', {currency:String}, assumeNotNull((
         SELECT any(currency)
         FROM (
             SELECT currency
-            FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                             since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                             bots = {bots:String}, filters = {filters:Array(String)})
-            WHERE name = 'payment' AND {currency:String} = '' AND {metric:String} = 'revenue'
+            FROM events
+            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND is_payment(hit)
+                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+                AND {currency:String} = '' AND {metric:String} = 'revenue'
             GROUP BY currency
             ORDER BY count() DESC, currency
             LIMIT 1
         )
-    ))) AS money
-SELECT
-    bucket_name(anyIf(slot, asked), {granularity:String})       AS bucket,
-    anyIf(figure, asked)                                        AS value,
-    if(countIf(NOT asked) = 0, NULL, anyIf(figure, NOT asked))  AS previous_value
-FROM (
-    SELECT asked, slot, figure, row_number() OVER (PARTITION BY asked ORDER BY slot.1 - slot.2) AS place
-    FROM (
-        SELECT DISTINCT
-            time >= since AS asked,
-            bucket_of(fromUnixTimestamp64Milli(time, 'UTC'), {granularity:String}, {timezone:String}) AS slot
+    ))) AS money,
+    (
+        SELECT (groupArray(slot), groupArray(figure))
         FROM (
-            SELECT arrayJoin(arrayConcat(
-                times_between(toUnixTimestamp64Milli(earliest), since - 1, {granularity:String}),
-                times_between(since, last, {granularity:String}))) AS time
-        )
-        WHERE (
-            SELECT count()
+            SELECT
+                roundDown(at(hit), {edges:Array(Int64)}) AS slot,
+                if({metric:String} = 'visitors', toFloat64(uniqExactIf(visitor, visitor != 0)),
+                if({metric:String} = 'pageviews', toFloat64(countIf(is_view(hit))),
+                if({metric:String} = 'conversions', toFloat64(countIf(is_goal(hit))),
+                toFloat64(sumIf(amount, is_payment(hit) AND currency = money))))) AS figure
+            FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                             since = fromUnixTimestamp64Milli({edges:Array(Int64)}[1], 'UTC'), until = fromUnixTimestamp64Milli({edges:Array(Int64)}[-1], 'UTC'),
+                             bots = {bots:String}, filters = {filters:Array(String)})
+            WHERE {metric:String} IN ('visitors', 'pageviews', 'conversions', 'revenue')
+            GROUP BY slot
+
+            UNION ALL
+
+            SELECT
+                roundDown(at(session[1]), {edges:Array(Int64)}) AS slot,
+                if({metric:String} = 'sessions', toFloat64(count()),
+                if({metric:String} = 'bounce_rate',
+                   toFloat64(rate(countIf(length(session) = 1 AND is_view(session[1])), count())),
+                toFloat64(mean_seconds(sum(at(session[-1]) - at(session[1])), count())))) AS figure
             FROM (
-                SELECT 1
-                FROM events
-                WHERE workspace_id = {workspace:String} AND has({websites:Array(String)}, website_id)
-                LIMIT 1
+                SELECT arrayJoin(sessions_of(arraySort(groupArray(marked)), any(visitor))) AS session
+                FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                                  since = fromUnixTimestamp64Milli({edges:Array(Int64)}[1], 'UTC'), until = fromUnixTimestamp64Milli({edges:Array(Int64)}[-1], 'UTC'),
+                                  bots = {bots:String}, filters = {filters:Array(String)})
+                WHERE visitor != 0 AND {metric:String} IN ('sessions', 'bounce_rate', 'avg_seconds')
+                GROUP BY person
             )
-        ) > 0
-    ) AS slots
-    LEFT JOIN (
-        SELECT
-            at >= since AS asked,
-            bucket_of(timestamp, {granularity:String}, {timezone:String}) AS slot,
-            if({metric:String} = 'visitors', toFloat64(uniqExactIf(visitor, visitor != 0)),
-            if({metric:String} = 'pageviews', toFloat64(countIf(name = 'pageview')),
-            if({metric:String} = 'conversions', toFloat64(countIf(name = 'custom')),
-            toFloat64(sumIf(amount, name = 'payment' AND currency = money))))) AS figure
-        FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                         since = earliest, until = {until:DateTime64(3, 'UTC')},
-                         bots = {bots:String}, filters = {filters:Array(String)})
-        WHERE {metric:String} IN ('visitors', 'pageviews', 'conversions', 'revenue')
-        GROUP BY asked, slot
-
-        UNION ALL
-
-        SELECT
-            hits.1[1] >= since AS asked,
-            bucket_of(fromUnixTimestamp64Milli(hits.1[1], 'UTC'), {granularity:String}, {timezone:String}) AS slot,
-            if({metric:String} = 'sessions', toFloat64(count()),
-            if({metric:String} = 'bounce_rate', toFloat64(rate(countIf(length(hits) = 1 AND hits.3[1]), count())),
-            toFloat64(mean_seconds(sum(hits.1[-1] - hits.1[1]), count())))) AS figure
-        FROM (
-            SELECT arrayJoin(sessions_of(groupArray(
-                (at, event_id, name = 'pageview', in_range, kept, source_kept)))) AS hits
-            FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                since = earliest, until = {until:DateTime64(3, 'UTC')},
-                                bots = {bots:String}, filters = {filters:Array(String)})
-            WHERE visitor != 0 AND {metric:String} IN ('sessions', 'bounce_rate', 'avg_seconds')
-            GROUP BY website_id, visitor
+            WHERE is_from(session[1]) AND arrayExists(hit -> is_kept(hit), session)
+                AND is_within(session[1], fromUnixTimestamp64Milli({edges:Array(Int64)}[1], 'UTC'), fromUnixTimestamp64Milli({edges:Array(Int64)}[-1], 'UTC'))
+            GROUP BY slot
         )
-        WHERE hits.4[1] AND has(hits.5, 1) AND hits.6[1]
-        GROUP BY asked, slot
-    ) AS figures USING (asked, slot)
-)
-GROUP BY place
-HAVING countIf(asked) > 0
-ORDER BY place
-LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+    ) AS found
+SELECT
+    bucket,
+    found.2[indexOf(found.1, start)]                                             AS value,
+    if(previous_start < 0, NULL, found.2[indexOf(found.1, previous_start)])      AS previous_value
+FROM (SELECT 1)
+ARRAY JOIN
+    {names:Array(String)} AS bucket,
+    {starts:Array(Int64)} AS start,
+    {previous_starts:Array(Int64)} AS previous_start
+WHERE (
+    SELECT count()
+    FROM (
+        SELECT 1
+        FROM events
+        WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+        LIMIT 1
+    )
+) > 0
+ORDER BY start

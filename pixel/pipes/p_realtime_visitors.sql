@@ -12,14 +12,13 @@ SELECT
     uniqExactIfMerge(live) OVER ()      AS live_visitors
 FROM (
     SELECT
-        toStartOfMinute(timestamp)          AS start,
+        toStartOfMinute(time_of_hit(hit))   AS start,
         uniqExactIf(visitor, visitor != 0)  AS visitors,
-        countIf(name = 'pageview')          AS pageviews,
+        countIf(is_view(hit))               AS pageviews,
         uniqExactIfState(
-            visitor, visitor != 0 AND timestamp > {now:DateTime64(3, 'UTC')} - INTERVAL 5 MINUTE) AS live
+            visitor, visitor != 0 AND hit >= hit_at({now:DateTime64(3, 'UTC')} - INTERVAL 299999 MILLISECOND)) AS live
     FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                     since = {now:DateTime64(3, 'UTC')} - INTERVAL 3599999 MILLISECOND,
-                     until = {now:DateTime64(3, 'UTC')} + INTERVAL 1 MILLISECOND,
+                     since = {now:DateTime64(3, 'UTC')} - INTERVAL 3599999 MILLISECOND, until = {now:DateTime64(3, 'UTC')} + INTERVAL 1 MILLISECOND,
                      bots = {bots:String}, filters = {filters:Array(String)})
     GROUP BY start
 )

@@ -5,40 +5,41 @@
 -- returns visitors: Distinct visitors with such a pageview.
 -- returns sessions: Sessions starting in the range with such a pageview in the range.
 -- returns pageviews: Pageviews that came from it.
-SELECT
-    referrer,
-    uniqExactIf(visitor, visitor != 0)                                AS visitors,
-    uniqExactIf((website_id, visitor, started), started != 0)         AS sessions,
-    count()                                                           AS pageviews
+SELECT referrer, visitors, sessions, pageviews
 FROM (
-    SELECT website_id, visitor, started, referrer
+    SELECT
+        host,
+        uniqExactIf(visitor, visitor != 0)                        AS visitors,
+        uniqExactIf((person, head), visitor != 0
+            AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})) AS sessions,
+        count()                                                   AS pageviews
     FROM (
-        SELECT website_id, visitor, hits, if(hits.5[1], hits.1[1], 0) AS started
+        SELECT person, visitor, hit, host, head
         FROM (
             SELECT
-                website_id,
-                visitor,
-                arrayJoin(sessions_of(groupArray(
-                    (at, event_id, name = 'pageview' AND referrer != '', referrer, in_range, kept, source_kept)))) AS hits
-            FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                                bots = {bots:String}, filters = {filters:Array(String)})
-            WHERE visitor != 0
-            GROUP BY website_id, visitor
+                person,
+                any(visitor)                                        AS visitor,
+                groupArray(marked)                                  AS unsorted,
+                arraySort(unsorted)                                 AS hits,
+                in_order(groupArray(if(referrer = '', 0, cityHash64(referrer))), unsorted) AS hosts,
+                heads_of(hits, nexts_of(hits), visitor)             AS heads
+            FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                              bots = {bots:String}, filters = {filters:Array(String)})
+            GROUP BY person
+            HAVING max(referrer) != ''
         )
-        WHERE hits.7[1]
+        ARRAY JOIN hits AS hit, hosts AS host, heads AS head
+        WHERE host != 0 AND is_view(hit) AND is_kept(hit) AND is_from(head)
+            AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
     )
-    ARRAY JOIN hits.3 AS referred, hits.4 AS referrer, hits.5 AS in_range, hits.6 AS kept
-    WHERE referred AND in_range AND kept
-
-    UNION ALL
-
-    SELECT website_id, 0, 0, referrer
-    FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                        since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                        bots = {bots:String}, filters = {filters:Array(String)})
-    WHERE visitor = 0 AND name = 'pageview' AND referrer != '' AND in_range AND kept AND source_kept
-)
-GROUP BY referrer
+    GROUP BY host
+) AS figures
+INNER JOIN (
+    SELECT cityHash64(referrer) AS host, referrer
+    FROM events
+    WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND referrer != ''
+    GROUP BY referrer
+) AS names USING (host)
 ORDER BY visitors DESC, pageviews DESC, referrer
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

@@ -23,60 +23,58 @@
 --
 -- The sessions of the page are found first, by little; then only their visitors' events are read in full.
 WITH (
-    SELECT groupArray((website_id, visitor, started))
+    SELECT groupArray((whose, person, head))
     FROM (
-        SELECT website_id, visitor, hits.1[1] AS started
+        SELECT whose, person, session[1] AS head
         FROM (
-            SELECT
-                website_id,
-                visitor,
-                arrayJoin(sessions_of(groupArray((at, event_id, in_range, kept, source_kept)))) AS hits
-            FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                                bots = {bots:String}, filters = {filters:Array(String)})
+            SELECT person, any(visitor) AS whose, arrayJoin(sessions_of(arraySort(groupArray(marked)), whose)) AS session
+            FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                              bots = {bots:String}, filters = {filters:Array(String)})
             WHERE visitor != 0
-            GROUP BY website_id, visitor
+            GROUP BY person
         )
-        WHERE hits.3[1] AND has(hits.4, 1) AND hits.5[1]
-        ORDER BY started DESC, session_id(website_id, visitor, started)
-        LIMIT {limit:UInt32} + {offset:UInt32}
+        WHERE is_from(head) AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+            AND arrayExists(hit -> is_kept(hit), session)
+        ORDER BY at(head) DESC, person
+        LIMIT {limit:UInt32} OFFSET {offset:UInt32}
     )
 ) AS page
 SELECT
-    session_id(website_id, visitor, hits.1[1])             AS session_id,
+    session_id(website_id, whose, at(hits.1[1]))         AS session_id,
     visitor_id,
     website_id,
-    iso(fromUnixTimestamp64Milli(hits.1[1], 'UTC'))        AS started_at,
-    (hits.1[-1] - hits.1[1]) / 1000                        AS seconds,
-    countEqual(hits.3, 'pageview')                         AS pageviews,
+    iso(time_of_hit(hits.1[1]))                            AS started_at,
+    (at(hits.1[-1]) - at(hits.1[1])) / 1000                AS seconds,
+    arrayCount(hit -> is_view(hit), hits.1)                AS pageviews,
     length(hits)                                           AS events,
-    arrayFirst((path, name) -> name = 'pageview', hits.4, hits.3) AS entry_path,
-    arrayLast((path, name) -> name = 'pageview', hits.4, hits.3)  AS exit_path,
-    hits.5[1]                                              AS channel,
-    hits.6[1]                                              AS source,
-    hits.7[1]                                              AS medium,
-    hits.8[1]                                              AS campaign,
-    hits.9[1]                                              AS referrer,
-    hits.10[1]                                             AS country,
-    hits.11[1]                                             AS device,
-    hits.12[1]                                             AS browser,
-    hits.13[1]                                             AS os,
+    arrayFirst((path, hit) -> is_view(hit), hits.2, hits.1) AS entry_path,
+    arrayLast((path, hit) -> is_view(hit), hits.2, hits.1) AS exit_path,
+    hits.3[1]                                              AS channel,
+    hits.4[1]                                              AS source,
+    hits.5[1]                                              AS medium,
+    hits.6[1]                                              AS campaign,
+    hits.7[1]                                              AS referrer,
+    hits.8[1]                                              AS country,
+    hits.9[1]                                              AS device,
+    hits.10[1]                                             AS browser,
+    hits.11[1]                                             AS os,
     length(hits) = 1 AND pageviews = 1                     AS bounced,
-    hits.14[1]                                             AS bot
+    hits.12[1]                                             AS bot
 FROM (
     SELECT
-        website_id,
-        visitor,
+        person,
+        any(website_id) AS website_id,
+        any(visitor)    AS whose,
         any(visitor_id) AS visitor_id,
-        arrayJoin(sessions_of(groupArray((
-            at, event_id, name, path, channel, source, medium, campaign, referrer, country, device, browser, os,
-            bot)))) AS hits
-    FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                        since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                        bots = {bots:String}, filters = {filters:Array(String)})
-    WHERE visitor IN (SELECT arrayJoin(page).2)
-    GROUP BY website_id, visitor
+        arraySort(groupArray((
+            marked, path, channel, source, medium, campaign, referrer, country, device, browser, os, bot))) AS rows,
+        arrayJoin(arraySplit((hit, start) -> start, rows, starts_of(rows.1, nexts_of(rows.1), whose))) AS hits
+    FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                      since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                      bots = {bots:String}, filters = {filters:Array(String)})
+    WHERE visitor IN (SELECT arrayJoin(page).1)
+    GROUP BY person
 )
-WHERE (website_id, visitor, hits.1[1]) IN (SELECT one.1, one.2, one.3 FROM (SELECT arrayJoin(page) AS one))
-ORDER BY started_at DESC, session_id
-LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+WHERE (person, hits.1[1]) IN (SELECT one.2, one.3 FROM (SELECT arrayJoin(page) AS one))
+ORDER BY at(hits.1[1]) DESC, person

@@ -17,61 +17,60 @@ WITH
         SELECT any(currency)
         FROM (
             SELECT currency
-            FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                             since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                             bots = {bots:String}, filters = {filters:Array(String)})
-            WHERE name = 'payment' AND {currency:String} = ''
+            FROM events
+            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND is_payment(hit)
+                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+                AND {currency:String} = ''
             GROUP BY currency
             ORDER BY count() DESC, currency
             LIMIT 1
         )
     ))) AS money
-SELECT
-    origin.1                                        AS channel,
-    origin.2                                        AS source,
-    origin.3                                        AS medium,
-    origin.4                                        AS campaign,
-    uniqExactIf(visitor, visitor != 0 AND present)  AS visitors,
-    countIf(started)                                AS sessions,
-    rate(countIf(started AND bounced), sessions)    AS bounce_rate,
-    sum(reached)                                    AS conversions,
-    sum(paid)                                       AS revenue,
-    money                                           AS currency
+SELECT channel, source, medium, campaign, visitors, sessions, bounce_rate, conversions, revenue, money AS currency
 FROM (
     SELECT
-        visitor,
-        hits.4[1]                                              AS origin,
-        arrayExists(hit -> hit.5 AND hit.6, hits)              AS present,
-        hits.5[1] AND arrayExists(hit -> hit.6, hits)          AS started,
-        length(hits) = 1 AND hits.3[1] = 'pageview'            AS bounced,
-        arrayCount(hit -> hit.3 = 'custom' AND hit.5 AND hit.6, hits)  AS reached,
-        arrayCount(hit -> hit.3 = 'payment' AND hit.5 AND hit.6, hits) AS payments,
-        arraySum(hit -> if(hit.5 AND hit.6, hit.8, 0), hits)   AS paid
+        origin,
+        uniqExactIf(visitor, visitor != 0 AND present)  AS visitors,
+        countIf(started)                                AS sessions,
+        rate(countIf(started AND length(session) = 1 AND is_view(session[1])), sessions) AS bounce_rate,
+        sum(arrayCount(hit -> is_goal(hit), counted))   AS conversions,
+        sum(arrayCount(hit -> is_payment(hit), counted)) AS payments,
+        toDecimal64(sum(arraySum((hit, amount) -> if(is_kept(hit) AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), amount, 0),
+            session, amounts)), 4) / 10000              AS revenue
     FROM (
         SELECT
-            visitor,
-            arrayJoin(sessions_of(groupArray((
-                at, event_id, name, (channel, source, medium, campaign), in_range, kept, source_kept,
-                if(currency = money, amount, 0))))) AS hits
-        FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                            since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                            bots = {bots:String}, filters = {filters:Array(String)})
-        WHERE visitor != 0
-        GROUP BY website_id, visitor
+            visitor, session, amounts, origin,
+            arrayFilter(hit -> is_kept(hit) AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), session) AS counted,
+            notEmpty(counted)                           AS present,
+            visitor != 0 AND is_within(session[1], {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+                AND arrayExists(hit -> is_kept(hit), session) AS started
+        FROM (
+            SELECT
+                any(visitor)                            AS visitor,
+                groupArray(marked)                      AS unsorted,
+                arraySort(unsorted)                     AS hits,
+                in_order(groupArray(origin), unsorted)  AS origins,
+                in_order(groupArray(if(is_payment(hit) AND currency = money, toInt64(amount * 10000), 0)), unsorted) AS paid,
+                starts_of(hits, nexts_of(hits), visitor) AS starts
+            FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                              bots = {bots:String}, filters = {filters:Array(String)})
+            GROUP BY person
+        )
+        ARRAY JOIN
+            arraySplit((hit, start) -> start, hits, starts)        AS session,
+            arraySplit((amount, start) -> start, paid, starts)     AS amounts,
+            arrayFilter((origin, start) -> start, origins, starts) AS origin
+        WHERE is_from(session[1])
     )
-    WHERE hits.7[1]
-
-    UNION ALL
-
-    SELECT
-        0, (channel, source, medium, campaign), 0, 0, 0,
-        name = 'custom', name = 'payment', if(currency = money, amount, 0)
-    FROM counted_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                        since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                        bots = {bots:String}, filters = {filters:Array(String)})
-    WHERE visitor = 0 AND name IN ('custom', 'payment') AND in_range AND kept AND source_kept
-)
-GROUP BY origin
-HAVING sessions > 0 OR conversions > 0 OR sum(payments) > 0
+    GROUP BY origin
+    HAVING sessions > 0 OR conversions > 0 OR payments > 0
+) AS figures
+INNER JOIN (
+    SELECT origin, any(channel) AS channel, any(source) AS source, any(medium) AS medium, any(campaign) AS campaign
+    FROM events
+    WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+    GROUP BY origin
+) AS names USING (origin)
 ORDER BY visitors DESC, sessions DESC, channel, source, medium, campaign
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

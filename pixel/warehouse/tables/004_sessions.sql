@@ -15,15 +15,15 @@
 --            any of its events is kept, even one after `until`.
 -- Bounce     a session that is exactly one pageview.
 -- Money      amounts of different currencies are never added. Where one is counted, it is the one asked for, else the one
---            with the most payments (refunds too) among the kept events of the range, the first in the alphabet of equals.
+--            with the most payments (refunds too) in the range, whatever the filters; of equals the first in the alphabet.
 --
 -- A visitor's events are gathered as one array of numbers (`hit`), because arrays of anything else cost many times as
 -- much, and are sorted, cut and counted by functions of arrays, because windows do as well.
 
--- Whether `value` passes those of the filters ('name=value') that begin with `prefix` ('name='). Without one it is the
--- constant true, and then the column behind `value` is not even read.
-CREATE OR REPLACE FUNCTION kept AS (filters, prefix, value) ->
-    NOT arrayExists(filter -> startsWith(filter, prefix), filters) OR has(filters, concat(prefix, value));
+-- Whether `value` passes the filters: of each name that is filtered by, they hold the name, and 'name=value' for each
+-- value that is let through. Without the name it is the constant true, and the column behind `value` is not even read.
+CREATE OR REPLACE FUNCTION kept AS (filters, name, value) ->
+    NOT has(filters, name) OR has(filters, concat(name, '=', value));
 
 -- The first hit there could be at a time; the milliseconds since 1970 of a hit, and its time.
 CREATE OR REPLACE FUNCTION hit_at AS (time) ->
@@ -46,16 +46,50 @@ CREATE OR REPLACE FUNCTION is_from AS (hit) -> bitTest(hit, 0);
 
 CREATE OR REPLACE FUNCTION is_within AS (hit, since, until) -> hit >= hit_at(since) AND hit < hit_at(until);
 
--- Of one visitor's sorted hits, whether each begins a session; and the sessions. Without a visitor each stands alone.
-CREATE OR REPLACE FUNCTION starts_of AS (hits, visitor) -> arrayMap(
-    (pause, place) -> place = 1 OR visitor = 0 OR pause > 1800000,
-    arrayDifference(arrayMap(hit -> toInt64(bitShiftRight(hit, 23)), hits)), arrayEnumerate(hits));
+-- Of one visitor's sorted hits, what follows each; whether its session ends with it; whether one starts
+-- with it; and the first hit of its session.
+-- Behind the last there is nothing for a very long time. Without a visitor each hit stands alone.
+CREATE OR REPLACE FUNCTION nexts_of AS (hits) -> arrayPushBack(arrayPopFront(hits), 18446744073709551615);
 
+CREATE OR REPLACE FUNCTION ends_session AS (hit, next, visitor) ->
+    bitShiftRight(next, 23) - bitShiftRight(hit, 23) > 1800000 OR visitor = 0;
+
+CREATE OR REPLACE FUNCTION starts_of AS (hits, nexts, visitor) ->
+    arrayPushFront(arrayPopBack(arrayMap((hit, next) -> ends_session(hit, next, visitor), hits, nexts)), 1);
+
+CREATE OR REPLACE FUNCTION heads_of AS (hits, nexts, visitor) ->
+    arrayFill((hit, start) -> start, hits, starts_of(hits, nexts, visitor));
+
+-- The sessions themselves, as arrays of hits.
 CREATE OR REPLACE FUNCTION sessions_of AS (hits, visitor) ->
-    arraySplit((hit, start) -> start, hits, starts_of(hits, visitor));
+    arraySplit((hit, start) -> start, hits, starts_of(hits, nexts_of(hits), visitor));
 
 -- What goes with the hits, in the hits' order.
 CREATE OR REPLACE FUNCTION in_order AS (values, hits) -> arraySort((value, hit) -> hit, values, hits);
+
+-- Whether an event is a step: path:/pricing, path:/blog/*, goal:signup or payment; '' is none.
+CREATE OR REPLACE FUNCTION is_step AS (step, hit, path, goal) -> multiIf(
+    step = '', 0,
+    step = 'payment', is_payment(hit),
+    startsWith(step, 'goal:'), is_goal(hit) AND goal = substring(step, 6),
+    endsWith(step, '*'), is_view(hit) AND startsWith(path, substring(step, 6, length(step) - 6)),
+    is_view(hit) AND path = substring(step, 6));
+
+-- One visitor's ways through steps: of events in order, when each was and which steps it is (bit n for step n), from each
+-- that is the first step the times at which the next ones are taken, each as early as can be and later than the one
+-- before. It goes from the last step to the first: from an event, the way leads on by the first way that begins later.
+CREATE OR REPLACE FUNCTION ways_of AS (times, bits, steps) -> arrayFold(
+    (ways, step) -> arrayMap(
+        (time, taken, way) -> if(bitTest(taken, step), arrayPushFront(way, time), emptyArrayInt64()),
+        times, bits,
+        arrayReverseFill(
+            (way, time, next) -> next != time,
+            arrayPushBack(arrayPopFront(arrayReverseFill(way -> notEmpty(way), ways)), emptyArrayInt64()),
+            times, arrayPushBack(arrayPopFront(times), 0))),
+    arrayReverse(arrayEnumerate(steps)),
+    arrayMap(time -> emptyArrayInt64(), times));
+
+CREATE OR REPLACE FUNCTION within_window AS (way, hours) -> arrayFilter(time -> time - way[1] <= hours * 3600000, way);
 
 -- A share from 0 to 1; of nothing it is 0.
 CREATE OR REPLACE FUNCTION rate AS (part, whole) -> if(whole = 0, 0, round(part / greatest(whole, 1), 4));
@@ -77,25 +111,25 @@ SELECT
     *,
     bitXor(visitor, cityHash64(website_id)) AS person,
     hit
-        + 2 * (kept({filters:Array(String)}, 'path=',         path)
-            AND kept({filters:Array(String)}, 'hostname=',     hostname)
-            AND kept({filters:Array(String)}, 'referrer=',     referrer)
-            AND kept({filters:Array(String)}, 'utm_source=',   utm_source)
-            AND kept({filters:Array(String)}, 'utm_medium=',   utm_medium)
-            AND kept({filters:Array(String)}, 'utm_campaign=', utm_campaign)
-            AND kept({filters:Array(String)}, 'utm_term=',     utm_term)
-            AND kept({filters:Array(String)}, 'utm_content=',  utm_content)
-            AND kept({filters:Array(String)}, 'country=',      country)
-            AND kept({filters:Array(String)}, 'device=',       device)
-            AND kept({filters:Array(String)}, 'browser=',      browser)
-            AND kept({filters:Array(String)}, 'os=',           os)
-            AND kept({filters:Array(String)}, 'language=',     language)
-            AND kept({filters:Array(String)}, 'llm_engine=',   llm_engine)
-            AND kept({filters:Array(String)}, 'goal=',         goal))
-        + (kept({filters:Array(String)}, 'channel=', channel)
-            AND kept({filters:Array(String)}, 'source=',   source)
-            AND kept({filters:Array(String)}, 'medium=',   medium)
-            AND kept({filters:Array(String)}, 'campaign=', campaign)) AS marked
+        + 2 * (kept({filters:Array(String)}, 'path',         path)
+            AND kept({filters:Array(String)}, 'hostname',     hostname)
+            AND kept({filters:Array(String)}, 'referrer',     referrer)
+            AND kept({filters:Array(String)}, 'utm_source',   utm_source)
+            AND kept({filters:Array(String)}, 'utm_medium',   utm_medium)
+            AND kept({filters:Array(String)}, 'utm_campaign', utm_campaign)
+            AND kept({filters:Array(String)}, 'utm_term',     utm_term)
+            AND kept({filters:Array(String)}, 'utm_content',  utm_content)
+            AND kept({filters:Array(String)}, 'country',      country)
+            AND kept({filters:Array(String)}, 'device',       device)
+            AND kept({filters:Array(String)}, 'browser',      browser)
+            AND kept({filters:Array(String)}, 'os',           os)
+            AND kept({filters:Array(String)}, 'language',     language)
+            AND kept({filters:Array(String)}, 'llm_engine',   llm_engine)
+            AND kept({filters:Array(String)}, 'goal',         goal))
+        + (kept({filters:Array(String)}, 'channel', channel)
+            AND kept({filters:Array(String)}, 'source',   source)
+            AND kept({filters:Array(String)}, 'medium',   medium)
+            AND kept({filters:Array(String)}, 'campaign', campaign)) AS marked
 FROM events
 WHERE workspace_id = {workspace:String}
     AND website_id IN {websites:Array(String)}
@@ -105,22 +139,50 @@ WHERE workspace_id = {workspace:String}
     AND ({bots:String} = 'include' OR (bot != '') = ({bots:String} = 'only'));
 
 -- The events that reports about events count: in range and kept by every filter. Only a filter by source needs sessions.
+-- It says again what `asked_events` says, because a view within a view takes twice as long to understand.
 CREATE OR REPLACE VIEW kept_events AS
-SELECT *
-FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                  since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                  bots = {bots:String}, filters = {filters:Array(String)})
-WHERE is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
-    AND is_kept(marked)
-    AND (NOT arrayExists(f -> match(f, '^(channel|source|medium|campaign)='), {filters:Array(String)})
-        OR if(visitor = 0, is_from(marked), (person, marked) IN (
-            SELECT person, arrayJoin(session)
+SELECT
+    *,
+    bitXor(visitor, cityHash64(website_id)) AS person
+FROM events
+WHERE workspace_id = {workspace:String}
+    AND website_id IN {websites:Array(String)}
+    AND _partition_id BETWEEN toString(toYYYYMM({since:DateTime64(3, 'UTC')}))
+        AND toString(toYYYYMM({until:DateTime64(3, 'UTC')}))
+    AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+    AND ({bots:String} = 'include' OR (bot != '') = ({bots:String} = 'only'))
+    AND kept({filters:Array(String)}, 'path',         path)
+    AND kept({filters:Array(String)}, 'hostname',     hostname)
+    AND kept({filters:Array(String)}, 'referrer',     referrer)
+    AND kept({filters:Array(String)}, 'utm_source',   utm_source)
+    AND kept({filters:Array(String)}, 'utm_medium',   utm_medium)
+    AND kept({filters:Array(String)}, 'utm_campaign', utm_campaign)
+    AND kept({filters:Array(String)}, 'utm_term',     utm_term)
+    AND kept({filters:Array(String)}, 'utm_content',  utm_content)
+    AND kept({filters:Array(String)}, 'country',      country)
+    AND kept({filters:Array(String)}, 'device',       device)
+    AND kept({filters:Array(String)}, 'browser',      browser)
+    AND kept({filters:Array(String)}, 'os',           os)
+    AND kept({filters:Array(String)}, 'language',     language)
+    AND kept({filters:Array(String)}, 'llm_engine',   llm_engine)
+    AND kept({filters:Array(String)}, 'goal',         goal)
+    AND (NOT hasAny({filters:Array(String)}, ['channel', 'source', 'medium', 'campaign'])
+        OR (person, hit) IN (
+            SELECT person, bitAnd(arrayJoin(session), 18446744073709551614)
             FROM (
-                SELECT person, arrayJoin(sessions_of(arraySort(groupArray(marked)), any(visitor))) AS session
-                FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                  since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                                  bots = {bots:String}, filters = {filters:Array(String)})
-                WHERE visitor != 0
+                SELECT
+                    bitXor(visitor, cityHash64(website_id)) AS person,
+                    arrayJoin(sessions_of(arraySort(groupArray(
+                        hit + (kept({filters:Array(String)}, 'channel',  channel)
+                           AND kept({filters:Array(String)}, 'source',   source)
+                           AND kept({filters:Array(String)}, 'medium',   medium)
+                           AND kept({filters:Array(String)}, 'campaign', campaign)))), any(visitor))) AS session
+                FROM events
+                WHERE workspace_id = {workspace:String}
+                    AND website_id IN {websites:Array(String)}
+                    AND is_within(hit, {since:DateTime64(3, 'UTC')} - INTERVAL 24 HOUR,
+                                  {until:DateTime64(3, 'UTC')} + INTERVAL 24 HOUR)
+                    AND ({bots:String} = 'include' OR (bot != '') = ({bots:String} = 'only'))
                 GROUP BY person
             )
-            WHERE is_from(session[1]))));
+            WHERE is_from(session[1])));
