@@ -25,7 +25,7 @@ from pixel import (
 )
 from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
 
-DOORS = (api.api, front.front, settings.settings, requests.requests, support.support, docs.docs)
+DOORS = (api.api, api.tokens.queries, front.front, settings.settings, requests.requests, support.support, docs.docs)
 
 
 class Pixel(Flask):

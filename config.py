@@ -50,6 +50,7 @@ class Settings:
         "", "Where calls are counted. Default: an SQLite file in the instance folder, shared by all workers."
     )
     RATELIMIT_API: int = setting(60, "Calls a minute that a workspace may make, unless it has a limit of its own.")
+    RATELIMIT_TOKENS: int = setting(600, "Calls a minute that a workspace's query tokens may make together.")
     TRUSTED_HOPS: int = setting(
         0, "How many proxies in front of the server are ours, so that their X-Forwarded-For is believed."
     )
@@ -184,6 +185,7 @@ def _check(settings):
     )
     for name, low, high in (
         ("RATELIMIT_API", 1, 10**9),
+        ("RATELIMIT_TOKENS", 1, 10**9),
         ("TRUSTED_HOPS", 0, 10),
         ("REQUEST_LOG_DAYS", 1, 3650),
         ("WEB_CONCURRENCY", 1, 256),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from flask import current_app, g, redirect, request
 from limits import RateLimitItemPerHour, RateLimitItemPerMinute
 
-from pixel import clock, errors, keys, members, sessions, workspaces
+from pixel import clock, errors, keys, members, sessions, tokens, workspaces
 from pixel.extensions import counters
 
 _BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE)
@@ -118,6 +118,28 @@ def by_key():
             _count_failure()
         raise
     return Caller(key, key.workspace_id, key.websites)
+
+
+def by_token():
+    """The caller for whom the request's query token speaks, and the token: (Caller, tokens.Token).
+
+    The token is the parameter `token`, or comes as Bearer. It may do what its key may, as long as that works. Raises
+    one of the 401s, InsufficientScope or RateLimitExceeded.
+    """
+    try:
+        given = request.args.getlist("token")
+        token = tokens.read(given[0] if len(given) == 1 else _bearer())
+        key = keys.working(token.key_id)
+        if key is None or key.workspace_id != token.workspace_id:
+            raise errors.JwtInvalid()
+    except errors.PixelError as refusal:
+        if refusal.status == 401:
+            _count_failure()
+        raise
+    g.entry.caller = caller = Caller(key, key.workspace_id, key.websites)
+    g.entry.rate = _counted(_per_minute(current_app.config["RATELIMIT_TOKENS"]), "tokens", key.workspace_id)
+    _refuse_without(Scope.PIXEL_READ, caller)
+    return caller, token
 
 
 def enter(entrance):
@@ -231,8 +253,14 @@ def _bearer():
 
 def _count(caller):
     """Count this call for its workspace. Raises RateLimitExceeded."""
-    item = _per_minute(caller.key.rate_limit or current_app.config["RATELIMIT_API"])
-    hit = counters.hit(item, "workspace", caller.workspace_id)
+    return _counted(
+        _per_minute(caller.key.rate_limit or current_app.config["RATELIMIT_API"]), "workspace", caller.workspace_id
+    )
+
+
+def _counted(item, *whose):
+    """Where somebody stands after one more call. Raises RateLimitExceeded."""
+    hit = counters.hit(item, *whose)
     if hit is None:
         # The counters are away: nobody is held up, and nothing is counted.
         return None

@@ -41,3 +41,8 @@ def from_warehouse(text):
     """The moment that a time of the warehouse's, in its own form or in RFC 3339, is."""
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def moment(seconds):
+    """The moment so many seconds after 1970, in UTC. Raises ValueError or OverflowError beyond all calendars."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -25,6 +25,11 @@ def failure(error, request_id):
     return _response(body | {"meta": {"request_id": request_id}}, error.status)
 
 
+def bare(data):
+    """A response with data alone, for what is no part of the API."""
+    return _response(data, 200)
+
+
 def _response(body, status):
     return Response(orjson.dumps(body, default=str), status=status, mimetype="application/json")
 

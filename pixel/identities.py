@@ -82,7 +82,7 @@ _VISITORS = """
         SELECT visitor_id FROM events
         WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
             AND user_id IN (
-                SELECT splitByString(' ', user, 3)[3]
+                SELECT replaceRegexpOne(user, '^user [^ ]+ ', '')
                 FROM (SELECT arrayJoin({users:Array(String)}) AS user) WHERE startsWith(user, 'user '))
             AND concat('user ', website_id, ' ', user_id) IN {users:Array(String)}
         GROUP BY visitor_id

@@ -372,6 +372,12 @@ def find(secret, environment):
     return key
 
 
+def working(key_id):
+    """The Key of an id if it works now, else None."""
+    key, now = _by_id(key_id), clock.now()
+    return key if key is not None and state(key, now) in ("active", "rotating") else None
+
+
 def state(key, now):
     """One word of STATES for how a key stands."""
     if key.revoked_at is not None and key.revoked_at <= now:
@@ -474,11 +480,20 @@ def _refuse_what_cannot_be(secret, environment):
 
 @remembered
 def _by_hash(digest):
+    return _read(ApiKey.hash == digest)
+
+
+@remembered
+def _by_id(key_id):
+    return _read(ApiKey.id == key_id)
+
+
+def _read(which):
     own = [getattr(ApiKey, name) for name in Key._fields[:11]]
     asked = select(*own, Workspace.name, Workspace.timezone, Workspace.rate_limit).join(
         Workspace, Workspace.id == ApiKey.workspace_id
     )
-    row = db.session.execute(asked.where(ApiKey.hash == digest)).first()
+    row = db.session.execute(asked.where(which)).first()
     if row is None:
         return None
     key = Key(*row)

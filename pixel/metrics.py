@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo
 
@@ -125,7 +125,7 @@ def _bound(pipe, workspace_id, sites, query):
     timezone, now = query["timezone"], clock.now()
     since = buckets.start_of_day(date.fromisoformat(query["from"]), timezone)
     until = buckets.start_of_day(date.fromisoformat(query["to"]) + timedelta(days=1), timezone)
-    own = {parameter.name: query[parameter.name] for parameter in pipe.parameters}
+    own = {name: query[name] for name in (parameter.name for parameter in pipe.parameters) if name in pipe.places}
     bound = own | {
         "workspace": workspace_id,
         "websites": sites,

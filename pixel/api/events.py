@@ -8,7 +8,7 @@ from pixel.access import Scope, require
 from pixel.api import answer, api, body, schemas
 
 MOST_EVENTS = 1000
-_QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.Receipt()
+_QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.OfWebsite()
 
 
 @api.post("/pixel/events")

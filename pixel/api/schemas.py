@@ -106,7 +106,7 @@ class Nothing(StrictSchema):
     """The query of a route that takes no parameter."""
 
 
-class Receipt(StrictSchema):
-    """The query of a receipt."""
+class OfWebsite(StrictSchema):
+    """The query of a route whose answer may be held to one website."""
 
     website_id = _id()

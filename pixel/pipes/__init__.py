@@ -19,6 +19,8 @@ BOUND = {
     # Of pipes about one visitor: all ids of the same user.
     "linked",
 }  # fmt: skip
+#: Parameters from which the server makes some of BOUND, so that a pipe may have no place for them.
+MADE_OF = {"granularity", "compare", "visitor_id"}
 
 _PLACEHOLDER = re.compile(r"\{(\w+):([\w(), ']+)\}")
 _HEADER = re.compile(r"-- (returns )?(\w+): (.+)")
@@ -108,9 +110,9 @@ def _header_lines(text):
 
 def _parameter(pipe, name, rule, types):
     found = _RULE.fullmatch(rule)
-    if not found or name not in types:
+    if not found or name not in types.keys() | MADE_OF:
         raise BrokenPipe(f"{pipe}: no rule for a parameter that is used: {name}: {rule}")
     words = tuple(word.strip() for word in (found["words"] or "").split(",") if word.strip())
     low, high = (int(found[end]) if found[end] else None for end in ("low", "high"))
     default = found["default"] and found["default"].strip('"')
-    return Parameter(name, types[name], default, found["about"], words, low, high, bool(found["list"]))
+    return Parameter(name, types.get(name, "String"), default, found["about"], words, low, high, bool(found["list"]))

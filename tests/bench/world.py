@@ -126,12 +126,14 @@ class World:
 
     def logged(self, number):
         """Fill the request log with a month of calls; returns some of their ids, by kind."""
-        server, workspace, website, *_ = self.pixel
+        server, workspace, *_ = self.pixel
         server.stop()
         warehouse = Embedded(server.instance / "warehouse" / "data")
         begin = time.monotonic()
         for part in range(0, number, 1_000_000):
-            warehouse.command(_CALLS.format(first=part, last=min(number, part + 1_000_000), all=number, workspace=workspace))
+            warehouse.command(
+                _CALLS.format(first=part, last=min(number, part + 1_000_000), all=number, workspace=workspace)
+            )
         asked = "SELECT request_id, event_ids[1] AS event_id FROM requests WHERE event_ids[1] LIKE 'logged-%'"
         found = parsed(warehouse.query(f"{asked} ORDER BY sipHash64(request_id) LIMIT 500", {}))["data"]
         warehouse.close()

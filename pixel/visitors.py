@@ -1,0 +1,43 @@
+"""Visitors: what is known of one, over all the ids they were seen with."""
+
+from datetime import timedelta
+
+from pixel import clock, errors, metrics
+
+PROFILE, TIMELINE = "p_visitor_profile", "p_visitor_timeline"
+RECENT = 50
+LONGEST_ID = 128
+#: Reports span this many months at most, and events may be a little ahead.
+_MONTHS = metrics.MOST_MONTHS
+
+
+def checked_id(visitor_id):
+    """A visitor's id as it is asked for, without spaces around it. Raises InvalidVisitor or VisitorNotFound."""
+    visitor_id = visitor_id.strip()
+    if not visitor_id:
+        raise errors.InvalidVisitor()
+    if len(visitor_id) > LONGEST_ID:
+        raise errors.VisitorNotFound()
+    return visitor_id
+
+
+def profile(caller, visitor_id, website_id=None):
+    """What is known of a visitor, and their last events as `recent_events`.
+
+    Raises InvalidVisitor, VisitorNotFound, WebsiteNotFound or AnalyticsError.
+    """
+    asked = _asked(checked_id(visitor_id), website_id)
+    found, _ = metrics.run(metrics.pipe(PROFILE), caller, asked | {"limit": ["1"]})
+    if not found["data"]:
+        raise errors.VisitorNotFound()
+    events, _ = metrics.run(metrics.pipe(TIMELINE), caller, asked | {"limit": [str(RECENT)]})
+    return found["data"][0] | {"recent_events": events["data"]}
+
+
+def _asked(visitor_id, website_id):
+    """The question about all that is kept of a visitor, bots too: who asks for one by their id means that one."""
+    last = clock.now().date() + timedelta(days=1)
+    month = last.year * 12 + last.month - 1 - _MONTHS
+    first = last.replace(year=month // 12, month=month % 12 + 1, day=min(last.day, 28)) + timedelta(days=1)
+    asked = {"visitor_id": [visitor_id], "from": [first.isoformat()], "to": [last.isoformat()], "bots": ["include"]}
+    return asked | ({"website_id": [website_id]} if website_id else {})
