@@ -10,6 +10,13 @@ from pixel.access import Scope
 READ, WRITE = Scope.PIXEL_READ.value, Scope.PIXEL_WRITE.value
 #: Every key that was made in this run. None of them may be found anywhere afterwards.
 SECRETS = set()
+#: What reports must be given to be asked at all, by their name.
+NEEDED = {
+    "p_funnel": {"steps": ["path:/", "goal:signup"]},
+    "p_funnel_v2": {"steps": ["path:/", "goal:signup"]},
+    "p_visitor_profile": {"visitor_id": "v"},
+    "p_visitor_timeline": {"visitor_id": "v"},
+}
 _numbers = itertools.count(1)
 _addresses = (str(address) for address in ipaddress.ip_network("10.0.0.0/8").hosts())
 

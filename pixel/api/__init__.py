@@ -25,4 +25,4 @@ def answer(data, status=200, **meta):
     return envelope.success(data, g.entry.request_id, status, **meta)
 
 
-from pixel.api import events, identify, me, metrics, tokens, visitors, websites  # noqa: E402, F401  their views register themselves
+from pixel.api import events, identify, me, metrics, openapi, tokens, visitors, websites  # noqa: E402, F401  their views register themselves

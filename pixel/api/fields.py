@@ -79,6 +79,15 @@ class StrictSchema(Schema):
 class Text(fields.Field):
     """Text of `least` to `most` characters. Without `multiline` it has no control characters."""
 
+    @property
+    def json_schema(self):
+        """The same rule as JSON Schema, as each field here tells it."""
+        pattern = self.pattern.pattern.removeprefix("(?s)") if self.pattern else None
+        if pattern is None and not self.multiline:
+            pattern = r"[^\u0000-\u001f\u007f]*"
+        rule = {"type": "string", "minLength": self.least, "maxLength": self.most}
+        return rule | ({"pattern": f"^{pattern}$"} if pattern else {})
+
     def __init__(self, most, least=0, pattern=None, wanted=None, multiline=False, printable=False, **kwargs):
         super().__init__(**kwargs)
         self.most, self.least, self.multiline, self.printable = most, least, multiline, printable
@@ -104,6 +113,10 @@ class Text(fields.Field):
 class OneOf(fields.Field):
     """One of a few words."""
 
+    @property
+    def json_schema(self):
+        return {"type": "string", "enum": list(self.words)}
+
     def __init__(self, *words, **kwargs):
         super().__init__(**kwargs)
         self.words = words
@@ -117,6 +130,8 @@ class OneOf(fields.Field):
 class Currency(fields.Field):
     """An ISO 4217 code; lower case is taken too."""
 
+    json_schema = {"type": "string", "pattern": "^[A-Za-z]{3}$", "description": "ISO 4217 code.", "examples": ["EUR"]}
+
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) is not str or value.upper() not in currencies.CODES:
             raise ValidationError("Must be an ISO 4217 currency code such as EUR.")
@@ -125,6 +140,12 @@ class Currency(fields.Field):
 
 class Timestamp(fields.Field):
     """A moment as RFC 3339 with a zone, not before 2010 and not over five minutes ahead."""
+
+    json_schema = {
+        "type": "string",
+        "format": "date-time",
+        "description": "RFC 3339 with a zone, not before 2010 and not over five minutes ahead.",
+    }
 
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) is not str or not _RFC3339.fullmatch(value):
@@ -143,6 +164,8 @@ class Timestamp(fields.Field):
 class Number(fields.Field):
     """A finite JSON number."""
 
+    json_schema = {"type": "number"}
+
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) not in (int, float):
             raise ValidationError("Must be a number.")
@@ -151,6 +174,11 @@ class Number(fields.Field):
 
 class Amount(fields.Field):
     """Money in major units, as a number or as text: at most 14 digits before the point and 4 after it."""
+
+    json_schema = {
+        "description": "In major units, negative for a refund: at most 14 digits before the point and 4 after it.",
+        "oneOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"}],
+    }
 
     def _deserialize(self, value, attr, data, **kwargs):
         try:
@@ -168,6 +196,8 @@ class Amount(fields.Field):
 
 class Address(fields.Field):
     """An IPv4 or IPv6 address."""
+
+    json_schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 
     def _deserialize(self, value, attr, data, **kwargs):
         try:
@@ -190,6 +220,7 @@ class Url(fields.Field):
     """An absolute http or https address, split into hostname, path and query."""
 
     MOST = 4000
+    json_schema = {"type": "string", "format": "uri", "pattern": "^[hH][tT][tT][pP][sS]?://", "maxLength": MOST}
 
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) is not str or len(value) > self.MOST or not value.isprintable():
@@ -217,6 +248,12 @@ class Scalars(fields.Field):
     """An object of at most 50 scalar values of at most 1,000 characters each, kept as text."""
 
     MOST_KEYS, MOST_KEY, MOST_VALUE = 50, 100, 1000
+    json_schema = {
+        "type": "object",
+        "maxProperties": MOST_KEYS,
+        "propertyNames": {"minLength": 1, "maxLength": MOST_KEY, "pattern": r"^[^\u0000-\u001f\u007f]*$"},
+        "additionalProperties": {"type": ["string", "number", "boolean"], "maxLength": MOST_VALUE},
+    }
 
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) is not dict:
