@@ -82,11 +82,10 @@ class Text(fields.Field):
     @property
     def json_schema(self):
         """The same rule as JSON Schema, as each field here tells it."""
-        pattern = self.pattern.pattern.removeprefix("(?s)") if self.pattern else None
-        if pattern is None and not self.multiline:
-            pattern = r"[^\u0000-\u001f\u007f]*"
         rule = {"type": "string", "minLength": self.least, "maxLength": self.most}
-        return rule | ({"pattern": f"^{pattern}$"} if pattern else {})
+        own = [self.pattern.pattern.removeprefix("(?s)")] if self.pattern else []
+        patterns = [*own, *([] if self.multiline else [r"[^\u0000-\u001f\u007f]*"])]
+        return rule | ({"allOf": [{"pattern": f"^{pattern}$"} for pattern in patterns]} if patterns else {})
 
     def __init__(self, most, least=0, pattern=None, wanted=None, multiline=False, printable=False, **kwargs):
         super().__init__(**kwargs)

@@ -262,7 +262,7 @@ def _bodies():
             "type": "object",
             "required": ["events"],
             "additionalProperties": False,
-            "properties": {"events": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "object"}}},
+            "properties": {"events": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {}}},
             "description": "Each event is judged alone: one of the shapes of Event, or it is rejected.",
         },
         "Identity": _object(identity, identity.fields)

@@ -1,10 +1,18 @@
 """The contract: whole, true, and kept by the server whatever is sent."""
 
+import pytest
+import schemathesis
 import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from limits import RateLimitItemPerMinute
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis import GenerationMode
+from schemathesis.checks import negative_data_rejection
+from schemathesis.config import SchemathesisConfig
 
-from pixel import errors, metrics, pipes
-from tests.cast import Caller
+from pixel import access, errors, metrics, pipes
+from tests.cast import READ, WRITE, Caller, Workspace
 
 
 def test_the_document_is_valid_and_the_same_in_both_forms(app):
@@ -33,3 +41,83 @@ def test_it_tells_every_route_report_parameter_and_error(app):
         asked = document["paths"][f"/api/v1/pixel/metrics/{pipe.name}"]["get"]["parameters"]
         own = [parameter.name for parameter in pipe.parameters]
         assert {one["name"] for one in asked} == {*metrics.COMMON, *metrics.FILTERS, *own}
+
+
+EXAMPLES = 8
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A server that lets one address fail to get in as often as it likes."""
+    monkeypatch.setattr(access, "FAILURES", RateLimitItemPerMinute(10**9))
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name)
+def test_the_server_keeps_to_it_whatever_is_sent(app, mode):
+    keeps_to_it(app, mode, EXAMPLES)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name)
+def test_the_server_keeps_to_it_for_long(app, mode):
+    keeps_to_it(app, mode, 160, derandomize=False)
+
+
+def keeps_to_it(app, mode, examples, derandomize=True):
+    """Send every operation so many cases, of what it takes or of what it does not, and check all that can be checked."""
+    workspace = Workspace(app, "contract.example")
+    caller = workspace.key(READ, WRITE)
+    caller.sends(workspace.site, visitor_id="v", event_id="e")
+    # NUL is refused in all JSON, which no schema of it can say.
+    config = SchemathesisConfig.from_dict({"generation": {"allow-x00": False}})
+    contract = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app, config=config)
+    sent = []
+    for result in contract.get_all_operations():
+        operation = result.ok()
+        secret = caller.secret
+        if operation.path.startswith("/v0/"):
+            pipe = operation.path.removeprefix("/v0/pipes/").removesuffix(".json")
+            secret = caller.post(f"/pixel/metrics/{pipe}/token", json={}).json["data"]["token"]
+        try:
+            send(operation, mode, examples, derandomize, secret, workspace.site, sent)
+        except Unsatisfiable:
+            # There is nothing wrong that could be sent to a route that takes nothing.
+            assert mode is GenerationMode.NEGATIVE
+    print(f"{len(sent)} cases")
+    assert len(sent) >= 200
+
+
+def send(operation, mode, examples, derandomize, secret, site, sent):
+    """Send so many cases of one operation; each is added to `sent`."""
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=derandomize, database=None,
+        phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def call(case):
+        if mode is GenerationMode.POSITIVE:
+            name_what_there_is(case, site)
+        sent.append(case)
+        # In an address a number is text like any other, so a value of another type is none that could be refused.
+        lenient = [negative_data_rejection] if case.method == "GET" else []
+        case.call_and_validate(headers={"Authorization": f"Bearer {secret}"}, excluded_checks=lenient)
+
+    call()
+
+
+def name_what_there_is(case, site):
+    """Put in place of what JSON Schema cannot tell (an id that there is, a day in order) something that is right."""
+    for part in (case.query, case.body if isinstance(case.body, dict) else {}):
+        if "website_id" in part:
+            part["website_id"] = site
+        part.pop("from", None)
+        part.pop("to", None)
+    body = case.body if isinstance(case.body, dict) else {}
+    right = {"timestamp": "2026-01-31T12:00:00Z", "currency": "EUR", "url": "https://example.com/a", "amount": 1.5}
+    body.update({name: value for name, value in right.items() if name in body})
+    for name in ("event_id", "visitor_id", "session_id", "user_id", "transaction_id", "email"):
+        if name in body:
+            body[name] = "a@example.com" if name == "email" else "".join(filter(str.isalnum, body[name])) or "x"
+    if case.operation.path.endswith("/token"):
+        case.body = {"website_id": site}

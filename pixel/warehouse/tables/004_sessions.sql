@@ -82,10 +82,11 @@ CREATE OR REPLACE FUNCTION ways_of AS (times, bits, steps) -> arrayFold(
     (ways, step) -> arrayMap(
         (time, taken, way) -> if(bitTest(taken, step), arrayPushFront(way, time), emptyArrayInt64()),
         times, bits,
+        -- Of no events at all there is no next one either.
         arrayReverseFill(
             (way, time, next) -> next != time,
-            arrayPushBack(arrayPopFront(arrayReverseFill(way -> notEmpty(way), ways)), emptyArrayInt64()),
-            times, arrayPushBack(arrayPopFront(times), 0))),
+            arrayResize(arrayPopFront(arrayReverseFill(way -> notEmpty(way), ways)), length(times), emptyArrayInt64()),
+            times, arrayResize(arrayPopFront(times), length(times), 0))),
     arrayReverse(arrayEnumerate(steps)),
     arrayMap(time -> emptyArrayInt64(), times));
 
