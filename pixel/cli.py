@@ -219,9 +219,13 @@ def _doctor():
 
 
 @click.command("demo")
+@click.option("--examples", is_flag=True, help="Print an answer of each report on the demo's traffic, as JSON.")
 @with_appcontext
-def _demo():
+def _demo(examples):
     """Make the demo workspace with 30 days of traffic, unless there is one, and say how to look at it."""
+    if examples:
+        click.echo(json.dumps(demo.examples(), indent=1, ensure_ascii=False))
+        return
     website_id, secret, password = demo.make(lambda text: click.echo(text, err=True))
     address = current_app.config["public_url"]
     click.echo(

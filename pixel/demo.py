@@ -1,14 +1,16 @@
 """A workspace to look around in: thirty days of traffic on a small shop, the same for everyone, up to this minute."""
 
+import json
 import os
 import random
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 from flask import current_app
 from sqlalchemy import select
 
-from pixel import clock, events, ids, keys, members, websites, workspaces
+from pixel import access, clock, events, ids, keys, members, metrics, pipes, websites, workspaces
 from pixel.access import Scope
 from pixel.database import db
 from pixel.extensions import warehouse
@@ -66,6 +68,41 @@ def make(say):
         expires_at=clock.now() + timedelta(days=1),
     )
     return site.id, secret, _password()
+
+
+#: What the examples ask of the reports that must be asked something, or say more when they are.
+_ASKED = {
+    "p_funnel": {"steps": ["path:/pricing", "goal:signup", "payment"]},
+    "p_funnel_v2": {"steps": ["path:/pricing", "goal:signup", "payment"]},
+    "p_metric_series": {"metric": ["sessions"], "compare": ["previous"], "limit": ["2"]},
+    "p_attributed_revenue": {"model": ["position_based"]},
+}
+
+
+def examples():
+    """An answer of each report on the demo's traffic, its first rows: {pipe: {"asked", "answer"}}."""
+    site = _site()
+    key = keys.working(keys.of(site.workspace_id, most=1)[0].id)
+    caller = access.Caller(key, site.workspace_id, None)
+    sessions, _ = metrics.run(metrics.pipe("p_sessions_list"), caller, {})
+    someone = {"visitor_id": [sessions["data"][0]["visitor_id"]]}
+    found = {}
+    for pipe in pipes.all().values():
+        asked = _ASKED.get(pipe.name, someone if "linked" in pipe.places else {})
+        answer, _ = metrics.run(pipe, caller, {"limit": ["2"], **asked})
+        query = urlencode(asked, doseq=True, safe=":/")
+        found[pipe.name] = {
+            "asked": f"/api/v1/pixel/metrics/{pipe.name}{'?' + query if query else ''}",
+            "answer": _set_out(answer),
+        }
+    return found
+
+
+def _set_out(answer):
+    """An answer as text: a line for each of its first rows, and for each of its parts."""
+    rows = ",\n".join("    " + json.dumps(row, ensure_ascii=False) for row in answer["data"][:2])
+    rest = [f'  "{name}": {json.dumps(part)}' for name, part in answer.items() if name != "data"]
+    return "{\n" + ",\n".join([f'  "data": [\n{rows}\n  ]', *rest]) + "\n}"
 
 
 _COUNT = "SELECT count() AS n FROM events WHERE workspace_id = {workspace:String} AND website_id = {website:String}"

@@ -1,6 +1,7 @@
 """Events: taken in once, durably, and found again by their id."""
 
 import hashlib
+import logging
 from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,9 +20,17 @@ TAGS = (
 _AS_GIVEN = ("visitor_id", "session_id", "user_id", "title", "language", "screen", "goal", "value", "currency",
              "transaction_id", "provider", "props")  # fmt: skip
 _TAGS = frozenset(TAGS)
+_LOG = logging.getLogger("pixel")
 _MOST_TAG = 500
 #: Campaigns come again and again, so what is made of their tags is remembered, unless it is long.
 _MOST_REMEMBERED = 500
+
+
+#: Why an event that came for a website was not counted, each with its sentence.
+DROPS = {
+    "duplicate": "An event of this id, or a payment of this transaction, was counted before.",
+    "invalid_body": "The event was not valid. The answer to the request named each wrong field.",
+}
 
 
 class Ready(NamedTuple):
@@ -53,6 +62,23 @@ def keep(ready):
     Raises ServiceUnavailable, and then none of them counts as accepted.
     """
     book.append(b"".join(event.frame for event in ready))
+
+
+def drop(site, reason, request_id, number=1):
+    """Note that so many events for a website are not counted, for one of DROPS. Nobody waits for it."""
+    received = clock.milliseconds()
+    row = {
+        "workspace_id": site.workspace_id,
+        "website_id": site.id,
+        "at": clock.warehouse(received),
+        "reason": reason,
+        "events": number,
+        "request_id": request_id,
+    }
+    try:
+        book.append_later(journal.frame("drops", orjson.dumps(row), received))
+    except OSError:
+        _LOG.exception("a drop was not noted")
 
 
 def refuse_if_unavailable():

@@ -49,23 +49,23 @@ def sweep():
 
 
 def forget_old_requests():
-    """Drop the days of the request log that are older than REQUEST_LOG_DAYS."""
+    """Drop the days of the request log, and of what was dropped, that are older than REQUEST_LOG_DAYS."""
     oldest = (clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)).strftime("%Y%m%d")
     rows = warehouse.query(
-        "SELECT DISTINCT partition FROM system.parts WHERE database = currentDatabase() AND table = 'requests'"
-        " AND active AND partition < {oldest:String}",
+        "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase()"
+        " AND table IN ('requests', 'drops') AND active AND partition < {oldest:String}",
         {"oldest": oldest},
     )["data"]
     engine = warehouse.start()
     for row in rows:
-        engine.command(f"ALTER TABLE requests DROP PARTITION {int(row['partition'])}")
+        engine.command(f"ALTER TABLE {row['table']} DROP PARTITION {int(row['partition'])}")
 
 
 def forget_removed_websites():
     """Delete the data of the websites that were removed 30 days ago."""
     for website in websites.due():
         engine = warehouse.start()
-        for table in ("events", "identities"):
+        for table in ("events", "identities", "drops"):
             # An id of ours is plain letters and digits.
             engine.command(f"ALTER TABLE {table} DELETE WHERE website_id = '{website.id}' SETTINGS mutations_sync = 2")
         websites.delete(website.id)

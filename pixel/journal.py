@@ -31,7 +31,7 @@ SEGMENT_BYTES = 8 << 20
 #: How long a row that nobody waits for may stay in memory.
 FLUSH_SECONDS = 0.05
 
-TABLES = ("events", "requests", "identities")
+TABLES = ("events", "requests", "identities", "drops")
 NO_KEY = bytes(16)
 
 #: Flags of a record.

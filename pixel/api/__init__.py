@@ -16,7 +16,7 @@ MOST_BYTES = 1 << 20
 class Anything(BaseConverter):
     """A path segment that may hold slashes, for ids that are their owners' own."""
 
-    regex = ".+"
+    regex = r"[\s\S]+"
     part_isolating = False
 
 

@@ -1,5 +1,7 @@
 """Taking events."""
 
+from collections import Counter
+
 from flask import g
 from marshmallow import ValidationError
 
@@ -16,8 +18,14 @@ _QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.OfWebsite(
 def accept_event():
     """Accept one event."""
     dry_run = body.query(_QUERY).get("dry_run") == "true"
-    event = _EVENT.load(body.json())
-    ready = events.prepare(event, website(event, visible_websites()), g.entry.request_id)
+    given, sites = body.json(), visible_websites()
+    try:
+        event = _EVENT.load(given)
+    except ValidationError:
+        if not dry_run:
+            _note_refused([given], sites)
+        raise
+    ready = events.prepare(event, website(event, sites), g.entry.request_id)
     g.entry.step("validation")
     if dry_run:
         return answer({"event": events.shown(ready.row)})
@@ -41,6 +49,7 @@ def accept_batch():
     ready = [event for event in judged if isinstance(event, events.Ready)]
     g.entry.step("validation")
     if not dry_run:
+        _note_refused([event for event, fate in zip(given, judged, strict=True) if isinstance(fate, dict)], sites)
         events.refuse_if_unavailable()
         if ready:
             events.keep(ready)
@@ -88,6 +97,14 @@ def _judged(given, sites, request_id):
         return events.prepare(event, website(event, sites), request_id)
     except ValidationError as error:
         return errors.flat(error.messages)
+
+
+def _note_refused(refused, sites):
+    """Tell each website how many of its events were not valid, as far as they say whose they are."""
+    named = [event.get("website_id") for event in refused if isinstance(event, dict)]
+    counts = Counter(website_id for website_id in named if isinstance(website_id, str) and website_id in sites)
+    for website_id, number in counts.items():
+        events.drop(sites[website_id], "invalid_body", g.entry.request_id, number)
 
 
 def _result(judged, dry_run):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flask import Blueprint, current_app, render_template, request
 
-from pixel import errors, keys, metrics
+from pixel import errors, keys, metrics, pipes
 from pixel.access import FAILURES, Scope
 
 docs = Blueprint("docs", __name__, url_prefix="/docs")
@@ -18,6 +18,7 @@ PAGES = {
     "/authentication": "Authentication",
     "/rate-limits": "Rate limits",
     "/retries": "Retries",
+    "/api": "Endpoints",
     "/errors": "Errors",
     "/metrics": "Reports",
     "/troubleshooting": "Troubleshooting",
@@ -40,6 +41,10 @@ _MESSAGES = {
     "insufficient_scope": "This endpoint requires the 'pixel:write' scope",
     "rate_limit_exceeded": "Rate limit exceeded. Try again in 23 seconds.",
 }
+#: All reports are asked alike, so the endpoints tell of this one.
+_ONE_REPORT = "p_top_pages"
+#: An answer of each report, made by `flask demo --examples` from the demo's traffic.
+_EXAMPLES = Path(__file__).parent / "examples.json"
 _RETRIES = (Path(__file__).parents[2] / "templates/docs/send.py.txt").read_text()
 
 
@@ -73,6 +78,19 @@ def retries():
     return _page("retries", example=_RETRIES)
 
 
+@docs.get("/api")
+def endpoints():
+    """Every endpoint, as the contract tells it."""
+    contract = current_app.extensions["contract"]()
+    shown = {path: operations for path, operations in contract["paths"].items() if not _is_one_report(path)}
+    shown |= {
+        path.replace(_ONE_REPORT, "{pipe}"): operations
+        for path, operations in contract["paths"].items()
+        if _ONE_REPORT in path
+    }
+    return _page("api", contract=contract, operations=_by_tag(contract, shown))
+
+
 @docs.get("/errors")
 def error_codes():
     """Every error code: what it means, what to do, how it looks."""
@@ -86,13 +104,30 @@ def error_codes():
 @docs.get("/metrics")
 def reports():
     """Every report: what it means, takes and gives."""
-    return _page("metrics", catalogue=metrics.catalogue(), common=metrics.COMMON, filters=metrics.FILTERS)
+    return _page(
+        "metrics", catalogue=metrics.catalogue(), common=metrics.COMMON, filters=metrics.FILTERS,
+        examples=json.loads(_EXAMPLES.read_text()),
+    )  # fmt: skip
 
 
 @docs.get("/troubleshooting")
 def troubleshooting():
     """What goes wrong most, and why."""
     return _page("troubleshooting", days=current_app.config["REQUEST_LOG_DAYS"])
+
+
+def _is_one_report(path):
+    return any(
+        path.endswith((f"/metrics/{name}", f"/metrics/{name}/token", f"/pipes/{name}.json")) for name in pipes.all()
+    )
+
+
+def _by_tag(contract, paths):
+    """The operations of some paths by their tag: {tag: [(METHOD, path, operation)]}."""
+    found = [
+        (method.upper(), path, told) for path, methods in sorted(paths.items()) for method, told in methods.items()
+    ]
+    return {tag["name"]: [one for one in found if one[2]["tags"] == [tag["name"]]] for tag in contract["tags"]}
 
 
 def example(error):

@@ -41,6 +41,7 @@ _IDENTITIES = {
     "events": ("event_key", "received_at"),
     "requests": ("request_id", "at"),
     "identities": ("request_id", "received_at"),
+    "drops": ("request_id", "at"),
 }
 #: ClickHouse's codes for rows it cannot read; anything else is about the warehouse itself.
 _ABOUT_A_ROW = {6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 131, 321, 349, 407}
@@ -70,6 +71,7 @@ class Loader:
         self._bounds = {}
         self._swept = 0
         self._tries = 0
+        self._repeated = []
         self._status = {"loaded": 0, "duplicates": 0, "failure": ""}
 
     def load(self):
@@ -97,6 +99,7 @@ class Loader:
             fresh = self._claim(records, reached)
             self._insert(fresh)
             self._settle()
+            self._tell_repeated()
         self._remove_loaded(more)
         return more
 
@@ -181,6 +184,7 @@ class Loader:
         fresh, claimed = [], {}
         for name, end, record in records:
             if _is_known(record, seen):
+                self._repeated.append(record)
                 continue
             for key, at in _claims(record):
                 seen[key] = claimed[key] = at
@@ -237,6 +241,19 @@ class Loader:
             file.flush()
             os.fsync(file.fileno())
         _LOG.error("the warehouse cannot read a row of %s, which is kept in refused.ndjson: %s", table, error)
+
+    def _tell_repeated(self):
+        """Note how many events of each website were not counted again. When that fails it is not tried again."""
+        repeated, self._repeated = self._repeated, []
+        rows = {}
+        try:
+            for record in repeated:
+                if record.table == "events":
+                    _count_repeated(rows, orjson.loads(record.row))
+            if rows:
+                self._warehouse.insert("drops", b"\n".join(map(orjson.dumps, rows.values())))
+        except Exception as error:
+            _LOG.warning("repeated events were not noted: %s", error)
 
     # -- settling
 
@@ -336,6 +353,15 @@ def _is_known(record, seen):
         if at is not None and (at == _FOR_EVER or abs(record.received - at) < WINDOW):
             return True
     return False
+
+
+def _count_repeated(rows, event):
+    """Count a repeated event in its website's row of the drops."""
+    row = rows.setdefault(event["website_id"], {
+        "workspace_id": event["workspace_id"], "website_id": event["website_id"], "at": event["received_at"],
+        "reason": "duplicate", "events": 0, "request_id": event["request_id"],
+    })  # fmt: skip
+    row["events"] += 1
 
 
 def _identity(record):

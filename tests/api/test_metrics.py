@@ -353,3 +353,32 @@ def test_a_filter_has_at_most_a_hundred_values(desk):
     assert told(desk.get(TOP, query_string={"path": ["/x"] * 101})) == {"path": ["Given more than 100 times."]}
     full = {name: ["x" * 2000] * 100 for name in metrics.FILTERS[:3]}
     assert desk.get(TOP, query_string=full).status_code == 200
+
+
+def test_what_is_dropped_is_told_by_the_healthcheck(app, ada, caller):
+    desk, now = ada.site, "p_pixel_healthcheck"
+    assert caller.rows(now) == []
+    assert error(caller.sends(desk, path="no slash")) == (400, "invalid_body")
+    assert error(caller.sends(desk, goal="x")) == (400, "invalid_body")
+    bad = {"website_id": desk, "name": "oops"}
+    good = {"website_id": desk, "name": "pageview", "path": "/", "event_id": "same"}
+    assert caller.post("/pixel/events/batch?dry_run=true", json={"events": [bad]}).status_code == 200
+    assert caller.post("/pixel/events/batch", json={"events": [bad, bad, 5]}).status_code == 202
+    [row] = caller.rows(now)
+    assert (row["status"], row["rejected_24h"], row["last_event_at"]) == ("no_data", 4, None)
+    for _ in range(3):
+        caller.post("/pixel/events/batch", json={"events": [good, good]})
+        load(app)
+    caller.sends(desk, user_agent="Googlebot/2.1", visitor_id="b")
+    [row] = caller.rows(now)
+    assert {name: row[name] for name in row if name.endswith("_24h")} == {
+        "events_24h": 1, "duplicates_24h": 5, "rejected_24h": 4, "bots_24h": 1, "without_visitor_24h": 1,
+    }  # fmt: skip
+    assert (row["website_id"], row["status"]) == (desk, "ok")
+
+
+def test_a_website_that_falls_silent_is_told(app, ada, caller, moved_clock):
+    caller.sends(ada.site, visitor_id="v")
+    assert caller.rows("p_pixel_healthcheck")[0]["status"] == "ok"
+    moved_clock.forward(hours=25)
+    assert caller.rows("p_pixel_healthcheck")[0]["status"] == "silent"
