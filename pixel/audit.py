@@ -88,8 +88,11 @@ def of_account(user_id, most=20):
 
 def looked_up(workspace_ids, actor, subject, request_id, **details):
     """Tell each of these workspaces that support looked at something of theirs; None stands for nobody's."""
+    known = db.metadata.tables["workspaces"].c.id
     with transaction() as session:
-        for workspace_id in workspace_ids:
+        # The request log may tell of a workspace that this database never had, after a restore for one.
+        there = set(session.scalars(select(known).where(known.in_([id for id in workspace_ids if id]))))
+        for workspace_id in {id if id in there else None for id in workspace_ids}:
             record(session, workspace_id, actor, "support.looked_up", subject, request_id, **details)
 
 

@@ -15,6 +15,14 @@ CALLS, SAMPLES = 20, 200
 REPORT = "p_top_pages"
 #: Rows of the request log that support looks through.
 LOGGED = 10_000_000
+TEN_MILLION = 10_000_000
+#: The reports from which more time is taken.
+HEAVY = {"p_funnel", "p_funnel_v2", "p_retention_cohort", "p_attributed_revenue", "p_sessions_list"}
+#: What a first page shows.
+OVERVIEW = (
+    "p_realtime_visitors", "p_metric_series", "p_top_pages", "p_traffic_sources", "p_geo", "p_devices", "p_llm_traffic",
+    "p_goal_conversions",
+)  # fmt: skip
 MEMORY_SECONDS = 60
 
 
@@ -63,6 +71,37 @@ def reports(world, runs):
     runs.load(REPORT, world.pixel, lambda _, key: traffic.reports(website, key, [REPORT]))
     runs.bare()
     return [filling, *rows, runs.row(REPORT)]
+
+
+def overview(world, runs):
+    """The eight reports of an overview asked at once, a website with a million events."""
+    website, *_ = world.filled
+    times = []
+    with ThreadPoolExecutor(len(OVERVIEW)) as people:
+        for _ in range(CALLS):
+            begin = time.perf_counter()
+            list(people.map(lambda pipe: world.report(pipe, website_id=website), OVERVIEW))
+            times.append((time.perf_counter() - begin) * 1000)
+    say(f"overview: {statistics.median(times):.0f} ms")
+    row = {"name": f"{len(OVERVIEW)} reports at once", "milliseconds": percentiles(times)}
+    return [row | {"goals": {"p95 < 500": percentiles(times)[1] < 500}, "remarks": ", ".join(OVERVIEW)}]
+
+
+def scale(world, runs):
+    """Every report at ten million events: of one website, and of one among a thousand."""
+    rows = []
+    for sites in (1, 1000):
+        website = world.poured(TEN_MILLION, sites)
+        cold = {pipe: _timed(world.answer, pipe, website_id=website) for pipe in sorted(pipes.all())}
+        for pipe, first in cold.items():
+            row = _for_one_caller(world, pipe, website)
+            heavy = pipe in HEAVY
+            goals = {"p95 < 2,500" if heavy else "p95 < 700": row["milliseconds"][1] < (2500 if heavy else 700)}
+            read = world.answer(pipe, website_id=website)["statistics"]["rows_read"]
+            name = f"{pipe}, {TEN_MILLION:,} events, {sites:,} website{'s' if sites > 1 else ''}"
+            rows.append(row | {"name": name, "goals": goals, "remarks": f"first {first:.0f} ms, {read:,} rows read"})
+        world.forget(website)
+    return rows
 
 
 def lag(world, runs):
@@ -135,7 +174,9 @@ def memory(world, runs):
     return [row | {"goals": {"450": whole < 450}}]
 
 
-ALL = {measure.__name__: measure for measure in (requests, batch, reports, lag, mixed, support, memory)}
+ALL = {
+    measure.__name__: measure for measure in (requests, batch, reports, overview, lag, mixed, memory, support, scale)
+}
 
 
 def _for_one_caller(world, pipe, website):
@@ -145,11 +186,19 @@ def _for_one_caller(world, pipe, website):
         world.report(pipe, website_id=website)
         milliseconds.append((time.perf_counter() - begin) * 1000)
     say(f"{pipe}: {statistics.median(milliseconds):.0f} ms")
+    limit = 300 if pipe in HEAVY else 100
     return {
         "name": f"{pipe}, one caller, {CALLS} calls",
         "rate": 1000 / statistics.mean(milliseconds),
         "milliseconds": percentiles(milliseconds),
+        "goals": {f"p95 < {limit}": percentiles(milliseconds)[1] < limit},
     }
+
+
+def _timed(ask, *arguments, **options):
+    begin = time.perf_counter()
+    ask(*arguments, **options)
+    return (time.perf_counter() - begin) * 1000
 
 
 def _milliseconds_to_report(world, website, path):

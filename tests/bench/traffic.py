@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from urllib.parse import urlencode
 
 #: Events in a batch.
 BATCH = 1000
@@ -13,6 +14,13 @@ AGENTS = (
     "Mobile/15E148 Safari/604.1",
     "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
 )
+#: What reports that must be asked something are asked.
+NEEDED = {
+    "p_funnel": {"steps": "path:/pages/0,path:/pages/1*,goal:signup"},
+    "p_funnel_v2": {"steps": "path:/pages/0,path:/pages/1*,goal:signup"},
+    "p_visitor_profile": {"visitor_id": "visitor-1"},
+    "p_visitor_timeline": {"visitor_id": "visitor-1"},
+}
 _numbers = itertools.count(1)
 
 
@@ -38,7 +46,10 @@ def me(key):
 
 def reports(website, key, pipes):
     """The reports of these pipes on a website, in turn."""
-    requests = itertools.cycle([_get(f"/pixel/metrics/{pipe}?website_id={website}", key) for pipe in pipes])
+    questions = [urlencode({"website_id": website, **NEEDED.get(pipe, {})}) for pipe in pipes]
+    requests = itertools.cycle(
+        [_get(f"/pixel/metrics/{pipe}?{asked}", key) for pipe, asked in zip(pipes, questions, strict=True)]
+    )
     return lambda: next(requests)
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,7 +13,9 @@ import httpx
 
 from pixel.warehouse import Warehouse
 from pixel.warehouse.embedded import Embedded, parsed
+from tests.bench import pour
 from tests.bench.runs import say
+from tests.bench.traffic import NEEDED
 from tests.server import HOME, Server, until
 
 _NO_WAREHOUSE = {"ANALYTICS_URL": "", "ANALYTICS_INGEST_URL": "", "IDENTIFY_INGEST_URL": ""}
@@ -124,21 +127,46 @@ class World:
         server.flask("user", "support", "owner@example.com")
         return Agent(server.url, server.flask("user", "reset", "owner@example.com"))
 
-    def logged(self, number):
-        """Fill the request log with a month of calls; returns some of their ids, by kind."""
-        server, workspace, *_ = self.pixel
+    def poured(self, number, sites):
+        """A new website of the product's server with a month of `number` events, or with its share if it has others."""
+        _, workspace, *_ = self.pixel
+        website = self.website(f"poured{sites}.example")
+        with self._opened() as warehouse:
+            for statement in pour.statements(workspace, website, number, sites):
+                warehouse.command(statement)
+            # As it stands after a quiet night; otherwise the measures would depend on how far the merges are.
+            warehouse.command("OPTIMIZE TABLE events FINAL")
+        return website
+
+    def forget(self, website):
+        """Delete a website's events, so that the next ones are measured alone."""
+        with self._opened() as warehouse:
+            warehouse.command("TRUNCATE TABLE events")
+        self.accepted.clear()
+
+    @contextmanager
+    def _opened(self):
+        """The product's warehouse, opened here while its server is stopped."""
+        server = self.pixel.server
         server.stop()
         warehouse = Embedded(server.instance / "warehouse" / "data")
-        begin = time.monotonic()
-        for part in range(0, number, 1_000_000):
-            warehouse.command(
-                _CALLS.format(first=part, last=min(number, part + 1_000_000), all=number, workspace=workspace)
-            )
-        asked = "SELECT request_id, event_ids[1] AS event_id FROM requests WHERE event_ids[1] LIKE 'logged-%'"
-        found = parsed(warehouse.query(f"{asked} ORDER BY sipHash64(request_id) LIMIT 500", {}))["data"]
-        warehouse.close()
-        say(f"{number:,} calls logged in {time.monotonic() - begin:.0f} s")
-        server.start().wait_for_engine(self.pixel.key)
+        try:
+            yield warehouse
+        finally:
+            warehouse.close()
+            server.start().wait_for_engine(self.pixel.key)
+
+    def logged(self, number):
+        """Fill the request log with a month of calls; returns some of their ids, by kind."""
+        _, workspace, *_ = self.pixel
+        with self._opened() as warehouse:
+            begin = time.monotonic()
+            for part in range(0, number, 1_000_000):
+                last = min(number, part + 1_000_000)
+                warehouse.command(_CALLS.format(first=part, last=last, all=number, workspace=workspace))
+            asked = "SELECT request_id, event_ids[1] AS event_id FROM requests WHERE event_ids[1] LIKE 'logged-%'"
+            found = parsed(warehouse.query(f"{asked} ORDER BY sipHash64(request_id) LIMIT 500", {}))["data"]
+            say(f"{number:,} calls logged in {time.monotonic() - begin:.0f} s")
         return {kind: [row[kind] for row in found] for kind in ("request_id", "event_id")}
 
     def settle(self):
@@ -150,10 +178,15 @@ class World:
 
     def report(self, pipe, **query):
         """The rows of a report by HTTP."""
+        return self.answer(pipe, **query)["data"]
+
+    def answer(self, pipe, **query):
+        """A report by HTTP, whole."""
         url = f"{self.pixel.server.url}/api/v1/pixel/metrics/{pipe}"
-        answer = self._http.get(url, params=query, headers={"Authorization": f"Bearer {self.pixel.key}"})
+        asked = NEEDED.get(pipe, {}) | query
+        answer = self._http.get(url, params=asked, headers={"Authorization": f"Bearer {self.pixel.key}"})
         assert answer.status_code == 200, answer.text
-        return answer.json()["data"]["data"]
+        return answer.json()["data"]
 
     def send(self, website, **event):
         """Have one event accepted."""
