@@ -1,6 +1,7 @@
 """The embedded ClickHouse engine, in the one process that may open its folder."""
 
-import queue
+import threading
+from collections import deque
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ class Embedded:
 
         self._open = partial(clickhouse_connect.create_client, interface="chdb", path=str(folder))
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self._clients = queue.LifoQueue()
+        self._clients = _InTurn()
         # History may be backfilled, so a load may touch every month since 2010.
         writing = {"max_partitions_per_insert_block": 0}
         self._writer = self._open(settings=writing)
@@ -68,17 +69,14 @@ class Embedded:
         self._writer.command(sql)
 
     def close(self):
-        while not self._clients.empty():
-            if client := self._clients.get():
+        for client in self._clients.things:
+            if client:
                 client.close()
         self._writer.close()
 
     @contextmanager
     def _client(self):
-        try:
-            client = self._clients.get(timeout=QUERY_SECONDS)
-        except queue.Empty:
-            raise AnalyticsError("The analytics warehouse is busy.") from None
+        client = self._clients.get(QUERY_SECONDS)
         try:
             client = client or self._open(settings=_SETTINGS)
             yield client
@@ -90,6 +88,51 @@ class Embedded:
             raise
         finally:
             self._clients.put(client)
+
+
+class _InTurn:
+    """Things for many, lent to who asked first: a lock or a queue of Python's may leave one waiting for ever."""
+
+    def __init__(self):
+        self.things = []
+        self._waiting = deque()
+        self._lock = threading.Lock()
+
+    def put(self, thing):
+        with self._lock:
+            if self._waiting:
+                turn = self._waiting.popleft()
+                turn.append(thing)
+                turn.bell.set()
+            else:
+                self.things.append(thing)
+
+    def get(self, timeout_seconds):
+        """One of the things. Raises AnalyticsError when none is given back in time."""
+        with self._lock:
+            if self.things:
+                return self.things.pop()
+            turn = _Turn()
+            self._waiting.append(turn)
+        turn.bell.wait(timeout_seconds)
+        with self._lock:
+            if not turn:
+                self._waiting.remove(turn)
+                raise AnalyticsError("The analytics warehouse is busy.")
+        return turn[0]
+
+
+class _Turn(list):
+    """Where a waiting thread finds what it is lent."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self):
+        super().__init__()
+        self.bell = threading.Event()
+
+    def __eq__(self, other):
+        return self is other
 
 
 def parsed(answer: bytes):
