@@ -17,7 +17,7 @@ FLOORS = [
     {"database", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "notices", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens"},
-    {"access", "pages", "stories", "events", "metrics", "visitors"},
+    {"access", "pages", "stories", "events", "metrics", "visitors", "intake"},
     {"access_log", "demo", "doctor", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},

@@ -7,7 +7,8 @@ from marshmallow import ValidationError
 
 from pixel import envelope, errors, events, websites
 from pixel.access import Scope, require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
+from pixel.intake import body, schemas
 
 MOST_EVENTS = 1000
 _QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.OfWebsite()

@@ -4,8 +4,9 @@ from flask import g
 
 from pixel import identities
 from pixel.access import Scope, require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
 from pixel.api.events import visible_websites, website
+from pixel.intake import body, schemas
 
 _QUERY, _IDENTITY = schemas.DryRun(), schemas.Identity()
 

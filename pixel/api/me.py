@@ -4,7 +4,8 @@ from flask import current_app, g
 
 from pixel import clock
 from pixel.access import require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
+from pixel.intake import body, schemas
 
 
 @api.get("/me")

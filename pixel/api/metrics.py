@@ -4,7 +4,8 @@ from flask import g, request
 
 from pixel import metrics
 from pixel.access import Scope, require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
+from pixel.intake import body, schemas
 
 
 @api.get("/pixel/metrics")

@@ -10,8 +10,9 @@ from flask import Response, current_app
 
 from pixel import errors, metrics, pipes
 from pixel.access import Scope
-from pixel.api import MOST_BYTES, api, schemas, shapes
-from pixel.api.body import JSON, NDJSON
+from pixel.api import MOST_BYTES, api, shapes
+from pixel.intake import schemas
+from pixel.intake.body import JSON, NDJSON
 
 _DIALECT = "https://spec.openapis.org/oas/3.1/dialect/base"
 _ID = {"type": "string", "minLength": 1, "maxLength": 128}

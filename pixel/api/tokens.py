@@ -4,8 +4,9 @@ from flask import Blueprint, current_app, g, request
 
 from pixel import access, clock, errors, metrics, tokens, visitors
 from pixel.access import Scope, require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
 from pixel.envelope import bare
+from pixel.intake import body, schemas
 
 #: Where tokens are used: no key, no cookie, from any site.
 queries = Blueprint("queries", __name__, url_prefix="/v0")

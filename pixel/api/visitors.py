@@ -4,7 +4,8 @@ from flask import g
 
 from pixel import visitors
 from pixel.access import Scope, require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
+from pixel.intake import body, schemas
 
 _QUERY = schemas.OfWebsite()
 

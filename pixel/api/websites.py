@@ -6,7 +6,8 @@ from flask import g
 
 from pixel import clock, websites
 from pixel.access import Scope, require
-from pixel.api import answer, api, body, schemas
+from pixel.api import answer, api
+from pixel.intake import body, schemas
 
 
 @api.get("/pixel/websites")

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pixel import metrics, pipes, request_log
-from pixel.api.schemas import Event, Identity
 from pixel.extensions import journal
+from pixel.intake.schemas import Event, Identity
 from tests.api.test_errors import REQUEST_ID
 from tests.cast import READ, WRITE, Caller, Workspace, load
 

@@ -2,7 +2,7 @@
 
 from marshmallow import ValidationError
 
-from pixel.api.fields import (
+from pixel.intake.fields import (
     Address,
     Amount,
     Currency,
