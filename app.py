@@ -12,10 +12,12 @@ from pixel import (
     api,
     cli,
     clock,
+    collect,
     database,
     docs,
     errors,
     front,
+    geo,
     jobs,
     pages,
     request_log,
@@ -25,7 +27,16 @@ from pixel import (
 )
 from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
 
-DOORS = (api.api, api.tokens.queries, front.front, settings.settings, requests.requests, support.support, docs.docs)
+DOORS = (
+    api.api,
+    api.tokens.queries,
+    collect.collect,
+    front.front,
+    settings.settings,
+    requests.requests,
+    support.support,
+    docs.docs,
+)
 
 
 class Pixel(Flask):
@@ -90,6 +101,7 @@ def _bind_stores(app, settings, engine):
     folder = settings.instance / "journal"
     journal.bind(folder)
     answers.bind(settings.instance / "answers")
+    geo.bind(settings.GEOIP_DATABASE)
     warehouse.bind(settings.warehouse_path(), folder, may_be_engine=engine == "here")
     warehouse.on_start = lambda running: jobs.schedule(app, running)
 
@@ -131,10 +143,11 @@ _HSTS = "max-age=31536000; includeSubDomains"
 
 def _harden(response):
     for name, value in _HARDENED_API if errors.is_api() else _HARDENED_PAGE:
-        response.headers.add(name, value)
+        # What a door has said itself stands.
+        response.headers.setdefault(name, value)
     if current_app.config["PIXEL_ENV"] == "live":
         response.headers["Strict-Transport-Security"] = _HSTS
-    if request.endpoint != "static" and not errors.is_api():
+    if request.endpoint != "static" and request.blueprint != "collect" and not errors.is_api():
         # What was seen signed in must not be seen after signing out, by the back button or otherwise.
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Cookie")

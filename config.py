@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from pixel import geo
+
 HOME = Path(__file__).resolve().parent
 
 
@@ -51,6 +53,14 @@ class Settings:
     )
     RATELIMIT_API: int = setting(60, "Calls a minute that a workspace may make, unless it has a limit of its own.")
     RATELIMIT_TOKENS: int = setting(600, "Calls a minute that a workspace's query tokens may make together.")
+    RATELIMIT_COLLECT: int = setting(600, "Hits a minute that the browser pixel takes from one address.")
+    RATELIMIT_COLLECT_WEBSITE: int = setting(60000, "Hits a minute that the browser pixel takes for one website.")
+    GEOIP_DATABASE: str = setting(
+        "", "An MMDB file that tells an address's country. Empty: countries are known only where they are sent."
+    )
+    COUNTRY_HEADER: str = setting(
+        "", "A header in which a proxy of ours tells the country, such as `CF-IPCountry`. Needs TRUSTED_HOPS."
+    )
     TRUSTED_HOPS: int = setting(
         0, "How many proxies in front of the server are ours, so that their X-Forwarded-For is believed."
     )
@@ -183,9 +193,19 @@ def _check(settings):
         not settings.SMTP_URL or (_is_mailbox(settings.MAIL_FROM) and settings.PUBLIC_URL),
         "SMTP_URL needs MAIL_FROM, an e-mail address, and PUBLIC_URL, which mails link to.",
     )
+    refuse_unless(
+        not settings.GEOIP_DATABASE or geo.is_database(settings.GEOIP_DATABASE),
+        "GEOIP_DATABASE must be the path of an MMDB file that can be read.",
+    )
+    refuse_unless(
+        not settings.COUNTRY_HEADER or (settings.TRUSTED_HOPS and re.fullmatch(r"[A-Za-z-]+", settings.COUNTRY_HEADER)),
+        "COUNTRY_HEADER must be a header's name, and needs TRUSTED_HOPS: only a proxy of ours is believed.",
+    )
     for name, low, high in (
         ("RATELIMIT_API", 1, 10**9),
         ("RATELIMIT_TOKENS", 1, 10**9),
+        ("RATELIMIT_COLLECT", 1, 10**9),
+        ("RATELIMIT_COLLECT_WEBSITE", 1, 10**9),
         ("TRUSTED_HOPS", 0, 10),
         ("REQUEST_LOG_DAYS", 1, 3650),
         ("WEB_CONCURRENCY", 1, 256),

@@ -268,7 +268,7 @@ def _counted(item, *whose):
     rate = Rate(item.amount, max(0, item.amount - count), reset)
     if count > item.amount:
         g.entry.rate = rate
-        raise errors.RateLimitExceeded(item.amount, _seconds_until(reset))
+        raise errors.RateLimitExceeded(item.amount, seconds_until(reset))
     return rate
 
 
@@ -280,7 +280,7 @@ def _count_failure():
 def _spend(item, *whose):
     hit = counters.hit(item, *whose)
     if hit and hit[0] > item.amount:
-        raise errors.RateLimitExceeded(item.amount, _seconds_until(hit[1]), _window(item))
+        raise errors.RateLimitExceeded(item.amount, seconds_until(hit[1]), _window(item))
 
 
 def _window(item):
@@ -292,7 +292,8 @@ def _per_minute(calls):
     return RateLimitItemPerMinute(calls)
 
 
-def _seconds_until(moment):
+def seconds_until(moment):
+    """Whole seconds until a moment in seconds since 1970, at least one."""
     return max(1, math.ceil(moment - clock.seconds()))
 
 

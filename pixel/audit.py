@@ -16,7 +16,7 @@ ACTIONS = {
     "key.discarded": "discarded a new key",
     "key.revoked": "revoked a key",
     "website.added": "added a website",
-    "website.renamed": "renamed a website",
+    "website.renamed": "changed a website",
     "website.removed": "removed a website",
     "website.restored": "restored a website",
     "website.deleted": "deleted a removed website's data",

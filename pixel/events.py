@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 from flask import current_app
 
-from pixel import agents, clock, errors, ids, journal, sources
+from pixel import agents, clock, errors, geo, ids, journal, sources
 from pixel.extensions import journal as book
 from pixel.extensions import warehouse
 
@@ -30,6 +30,9 @@ _MOST_REMEMBERED = 500
 DROPS = {
     "duplicate": "An event of this id, or a payment of this transaction, was counted before.",
     "invalid_body": "The event was not valid. The answer to the request named each wrong field.",
+    "origin": "The page that sent it is not on this website's domain, nor on a host that the website allows.",
+    "opted_out": "The browser asks not to be tracked (Do Not Track, Global Privacy Control), so nobody is identified.",
+    "rate_limited": "More came from one address, or for this website, than is taken in a minute.",
 }
 
 
@@ -127,6 +130,32 @@ def latest(workspace_id, website_id, most=10):
     return [row | {"moment": clock.from_warehouse(row["received_at"])} for row in rows]
 
 
+def dropped(workspace_id, website_id, hours=24):
+    """Why events that came for a website were not counted, most first.
+
+    [{"reason", "events", "last", "newest"}], the last two a moment and a request id.
+    """
+    rows = warehouse.query(
+        "SELECT reason, sum(events) AS total, max(at) AS last, argMax(request_id, at) AS newest FROM drops"
+        " WHERE workspace_id = {workspace:String} AND website_id = {website:String} AND at >= {since:DateTime64(3)}"
+        " GROUP BY reason ORDER BY total DESC, reason",
+        {
+            "workspace": workspace_id,
+            "website": website_id,
+            "since": clock.warehouse_moment(clock.now() - timedelta(hours=hours)),
+        },
+    )["data"]
+    return [
+        {
+            "reason": row["reason"],
+            "events": row["total"],
+            "last": clock.from_warehouse(row["last"]),
+            "newest": row["newest"],
+        }
+        for row in rows
+    ]
+
+
 def stored_among(workspace_id, event_ids):
     """Those of these events that are in the reports; the others are accepted, and on their way."""
     rows = warehouse.query(
@@ -165,7 +194,7 @@ def _row(event, site, request_id, received):
         "medium": origin.medium,
         "campaign": origin.campaign,
         "llm_engine": origin.llm_engine,
-        "country": event.get("country", "").upper(),
+        "country": (event.get("country") or geo.country(event.get("ip", ""))).upper(),
         "device": event.get("device") or agent.device,
         "browser": event.get("browser") or agent.browser,
         "os": event.get("os") or agent.os,

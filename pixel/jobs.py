@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from flask import current_app
 
-from pixel import clock, keys, links, mail, notices, websites
+from pixel import clock, keys, links, mail, notices, salts, websites
 from pixel.database import transaction
 from pixel.extensions import answers, counters, warehouse
 
@@ -24,6 +24,7 @@ def schedule(app, engine):
     engine.every(10, in_app(mail.send_due))
     engine.every(60, in_app(sweep))
     engine.every(60, in_app(keys.sweep))
+    engine.every(3600, in_app(salts.sweep))
     engine.every(3600, in_app(forget_old_requests))
     engine.every(3600, in_app(notices.mail_owners))
     engine.every(3600, in_app(forget_removed_websites))

@@ -32,6 +32,7 @@ class Entry:
         "refused",
         "request_id",
         "required",
+        "site",
         "started",
         "steps",
     )  # fmt: skip
@@ -42,7 +43,7 @@ class Entry:
         self.started = self.lap = time.perf_counter()
         self.steps = []
         self.code = self.exception = self.required = ""
-        self.caller = self.person = self.rate = self.body = None
+        self.caller = self.person = self.rate = self.body = self.site = None
         self.event_ids = ()
         self.refused = 0
 
@@ -115,12 +116,15 @@ def _row(entry, response):
     caller, person, rate = entry.caller, entry.person, entry.rate
     environ, rule = request.environ, request.url_rule
     client_id = environ.get("HTTP_X_REQUEST_ID", "")
+    whose = caller or person or entry.site
+    # A visitor's address is kept nowhere, not even a part of it.
+    visits = rule is not None and rule.endpoint.startswith("collect.")
     # What was refused is worth keeping, be it one event of a batch.
     error = (response.status_code >= 400 or entry.refused) and response.mimetype == "application/json"
     return {
         "request_id": entry.request_id,
         "at": clock.warehouse(entry.received),
-        "workspace_id": caller.workspace_id if caller else person.workspace_id or "" if person else "",
+        "workspace_id": (whose and whose.workspace_id) or "",
         "key_id": caller.key.id if caller else "",
         "user_id": person.id if person else "",
         "method": environ["REQUEST_METHOD"][:20],
@@ -135,7 +139,7 @@ def _row(entry, response):
         "scopes": caller.key.scopes if caller else (),
         "rate_limit": rate.limit if rate else 0,
         "rate_remaining": rate.remaining if rate else 0,
-        "address": redaction.address(environ.get("REMOTE_ADDR", "")),
+        "address": "" if visits else redaction.address(environ.get("REMOTE_ADDR", "")),
         "user_agent": redaction.line(environ.get("HTTP_USER_AGENT", "")[:500]),
         "client_request_id": client_id if _may_be_kept(client_id) else "",
         "request_body": redaction.body(entry.body) if entry.body else "",

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, select
+from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pixel import audit, clock, errors, ids
@@ -12,6 +12,7 @@ from pixel.database import Moment, db, remembered, transaction
 from pixel.workspaces import Workspace, refuse_unknown_timezone
 
 MOST = 1000
+MOST_HOSTS = 20
 #: How long the data of a removed website is kept.
 KEPT = timedelta(days=30)
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -28,6 +29,8 @@ class Website(db.Model):
     name: Mapped[str] = mapped_column(String(100))
     timezone: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[object] = mapped_column(Moment)
+    #: Further hosts, and all below them, whose pages may send.
+    hosts: Mapped[list] = mapped_column(JSON, default=list)
     removed_at: Mapped[object | None] = mapped_column(Moment)
 
     @property
@@ -45,6 +48,11 @@ class Site(NamedTuple):
     name: str
     timezone: str
     created_at: object
+    hosts: tuple = ()
+
+    def takes_from(self, host):
+        """Whether pages of this host may send: it is the website's domain or an allowed one, or below one of them."""
+        return any(host == own or host.endswith("." + own) for own in (self.domain, *self.hosts))
 
 
 def add(workspace_id, domain, name=None, timezone=None, actor="command line", request_id=None):
@@ -70,17 +78,19 @@ def add(workspace_id, domain, name=None, timezone=None, actor="command line", re
     return website
 
 
-def rename(workspace_id, website_id, name, timezone, actor="command line", request_id=None):
-    """Give a website another name and time zone. Raises ValueError, or WebsiteNotFound."""
+def change(workspace_id, website_id, name, timezone, hosts=(), actor="command line", request_id=None):
+    """Give a website another name, time zone and hosts that may send. Raises ValueError, or WebsiteNotFound."""
     name = checked_name(name)
     refuse_unknown_timezone(timezone)
+    hosts = checked_hosts(hosts)
     with transaction() as session:
         website = _kept(session, workspace_id, website_id)
-        if (website.name, website.timezone) != (name, timezone):
-            website.name, website.timezone = name, timezone
+        if (website.name, website.timezone, website.hosts) != (name, timezone, hosts):
+            website.name, website.timezone, website.hosts = name, timezone, hosts
             audit.record(
-                session, workspace_id, actor, "website.renamed", website.id, request_id, name=name, timezone=timezone
-            )
+                session, workspace_id, actor, "website.renamed", website.id, request_id,
+                name=name, timezone=timezone, hosts=hosts,
+            )  # fmt: skip
 
 
 def remove(workspace_id, website_id, actor="command line", request_id=None):
@@ -130,9 +140,16 @@ def of(workspace_id):
     newest = select(*(getattr(Website, name) for name in Site._fields)).order_by(
         Website.created_at.desc(), Website.id.desc()
     )
-    return {
-        row.id: Site(*row) for row in db.session.execute(newest.filter_by(workspace_id=workspace_id, removed_at=None))
-    }
+    rows = db.session.execute(newest.filter_by(workspace_id=workspace_id, removed_at=None))
+    return {row.id: _site(row) for row in rows}
+
+
+@remembered
+def find(website_id):
+    """The Site of this id in any workspace, or None. For the browser pixel, whose callers have no workspace."""
+    asked = select(*(getattr(Website, name) for name in Site._fields)).filter_by(id=website_id, removed_at=None)
+    row = db.session.execute(asked).first()
+    return row and _site(row)
 
 
 def visible(workspace_id, only=None):
@@ -172,6 +189,19 @@ def checked_domain(text):
     if len(domain) > 253 or not _DOMAIN.fullmatch(domain):
         raise ValueError(f"{text[:100]!r} is no domain. Give a host name such as example.com.")
     return domain
+
+
+def checked_hosts(hosts):
+    """Further hosts that may send, in their one normal form. Raises ValueError."""
+    hosts = sorted({checked_domain(host) for host in hosts})
+    if len(hosts) > MOST_HOSTS:
+        raise ValueError(f"At most {MOST_HOSTS} hosts.")
+    return hosts
+
+
+def _site(row):
+    site = Site(*row)
+    return site._replace(hosts=tuple(site.hosts or ()))
 
 
 def _kept(session, workspace_id, website_id, removed=False):

@@ -9,6 +9,8 @@ from werkzeug.exceptions import ClientDisconnected
 from pixel import envelope, errors
 
 JSON = "application/json"
+#: What a browser's beacon says its JSON is.
+TEXT = "text/plain"
 NDJSON = "application/x-ndjson"
 
 
@@ -26,9 +28,9 @@ def query(schema):
         raise errors.InvalidQuery(**errors.flat(_as_parameters(error.messages))) from None
 
 
-def json():
-    """The JSON body. Raises UnsupportedMediaType, PayloadTooLarge or NotStrictJson."""
-    return envelope.loads(_raw(JSON))
+def json(*types):
+    """The JSON body, sent as one of these types. Raises UnsupportedMediaType, PayloadTooLarge or NotStrictJson."""
+    return envelope.loads(_raw(*(types or (JSON,))))
 
 
 def lines():

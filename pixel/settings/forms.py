@@ -178,6 +178,11 @@ class NewWebsite(Form):
 class ChangeWebsite(Form):
     name = StringField("Name", [InputRequired("Enter a name."), checked(websites.checked_name)])
     timezone = NewWebsite.timezone
+    hosts = TextAreaField(
+        "Other hosts that may send",
+        [Length(max=6000, message="That is too long.")],
+        description="Besides the domain and all below it: one host a line, such as shop.example.net.",
+    )
 
 
 class RemoveWebsite(Form):

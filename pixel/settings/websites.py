@@ -83,20 +83,27 @@ def send_test_event(website_id):
 @settings.get("/websites/<website_id>/change")
 @enter("admin")
 def ask_to_change(website_id):
-    """Ask for another name and time zone."""
+    """Ask for another name, time zone and hosts."""
     site = _site(website_id)
-    return pages.page("websites/change.html", site=site, form=forms.ChangeWebsite(obj=site))
+    form = forms.ChangeWebsite(name=site.name, timezone=site.timezone, hosts="\n".join(site.hosts))
+    return pages.page("websites/change.html", site=site, form=form)
 
 
 @settings.post("/websites/<website_id>/change")
 @enter("admin")
 def change_website(website_id):
-    """Give it another name and time zone."""
+    """Give it another name, time zone and hosts."""
     site, form = _site(website_id), forms.ChangeWebsite()
     if not form.sent():
         return pages.again("websites/change.html", site=site, form=form)
-    websites.rename(site.workspace_id, site.id, form.name.data, form.timezone.data, **pages.actor())
-    return pages.done(f"/websites/{site.id}", "Name and time zone are kept.")
+    try:
+        websites.change(
+            site.workspace_id, site.id, form.name.data, form.timezone.data, form.hosts.data.split(), **pages.actor()
+        )
+    except ValueError as refusal:
+        form.refuse("hosts", refusal)
+        return pages.again("websites/change.html", site=site, form=form)
+    return pages.done(f"/websites/{site.id}", "The changes are kept.")
 
 
 @settings.get("/websites/<website_id>/remove")

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from pixel.api import schemas
+from pixel.intake import schemas
 from pixel_client import Event, IngestUnavailable, InvalidApiKey, NoAnswer, events, new_event_id
 from tests.client.scripted import HANG_UP, batch, failure, success
 

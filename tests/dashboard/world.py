@@ -66,7 +66,7 @@ FORMS = {
     ),
     "settings.send_test_event": ("/websites/{site}/test-event", "/websites/{site}", {}),
     "settings.change_website": (
-        "/websites/{site}/change", "/websites/{site}/change", {"name": "Called anew", "timezone": "Asia/Tokyo"},
+        "/websites/{site}/change", "/websites/{site}/change", {"name": "Called anew", "timezone": "Asia/Tokyo", "hosts": "shop.example.net"},
     ),
     "settings.remove_website": ("/websites/{site}/remove", "/websites/{site}/remove", {"domain": "{domain}"}),
     "settings.restore_website": ("/websites/{removed}/restore", "/websites", {}),

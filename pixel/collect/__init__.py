@@ -1,0 +1,224 @@
+"""The browser pixel: its script, and the hits that it and pages without scripts send.
+
+There is no key: hits are taken from the website's own pages.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, current_app, g, request
+from limits import RateLimitItemPerMinute
+from marshmallow import ValidationError
+
+from pixel import access, envelope, errors, events, geo, identities, salts, websites
+from pixel.extensions import counters
+from pixel.intake import body, schemas
+
+collect = Blueprint("collect", __name__)
+collect.entry = "site"
+
+MOST_BYTES = 64 << 10
+#: What a page may tell of itself; the rest is seen here.
+_SEEN_HERE = ("ip", "user_agent", "country", "device", "browser", "os")
+_EVENT, _IDENTITY = schemas.Event(exclude=_SEEN_HERE), schemas.Identity()
+_SCRIPT = Path(__file__).parents[2] / "static" / "pixel.js"
+_GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+_IN_GIF = ("website_id", "name", "url", "path", "title", "referrer", "goal", "event_id")
+
+
+@collect.get("/pixel.js")
+def script():
+    """The pixel, as it is now."""
+    return _script("public, max-age=3600")
+
+
+@collect.get("/pixel.<version>.js")
+def versioned_script(version):
+    """The pixel of one version, for ever."""
+    if version != script_version():
+        raise errors.NotFound()
+    return _script("public, max-age=31536000, immutable")
+
+
+@collect.post("/api/event")
+def take_hit():
+    """One event, or identification, of a page of the website."""
+    hit = body.json(body.JSON, body.TEXT)
+    if not isinstance(hit, dict):
+        raise errors.InvalidBody(_body=["Must be a JSON object."])
+    site = _site(hit.get("website_id"))
+    # The page may read the answer, and an error too, if it is one of the website's.
+    g.own_page = _own_page(site)
+    g.entry.step("website")
+    if reason := _not_welcome(site):
+        return _filtered(site, reason)
+    return _identify(site, hit) if hit.get("name") == "identify" else _event(site, hit)
+
+
+take_hit.most_bytes = MOST_BYTES
+
+
+@collect.route("/api/event", methods=["OPTIONS"])
+def may_take_hit():
+    """What a browser asks before it sends JSON. Whose page may send is told when it does."""
+    return "", 204
+
+
+@collect.get("/pixel.gif")
+def take_image():
+    """A pageview, or a goal, of a mail or of a page without scripts."""
+    hit = {name: request.args[name] for name in _IN_GIF if request.args.get(name)}
+    hit.setdefault("name", "pageview")
+    site = websites.find(hit.get("website_id", "")[:100])
+    if site is not None:
+        g.entry.site = site
+        g.own_page = _own_page(site)
+        # A mail has no page to name: an image is taken from anywhere but a page that says it is another's.
+        reason = _not_welcome(site, missing_is_fine=True)
+        if reason:
+            _drop(site, reason)
+        elif hit["name"] in ("pageview", "custom"):
+            if hit["name"] == "pageview" and not hit.keys() & {"url", "path"}:
+                hit["url"] = request.referrer or f"https://{site.domain}/"
+            try:
+                _event(site, hit)
+            except errors.PixelError:
+                pass
+            except ValidationError:
+                pass
+    response = Response(_GIF, mimetype="image/gif")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@collect.after_request
+def _open(response):
+    """Let every site use what is for every site, and a page of the website itself read what it is answered."""
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin and (request.method == "OPTIONS" or g.get("own_page")):
+        response.headers["Access-Control-Allow-Origin"] = origin
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = "POST"
+        response.headers["Access-Control-Allow-Headers"] = "Content-Type"
+        response.headers["Access-Control-Max-Age"] = "86400"
+    return response
+
+
+@cache
+def script_version():
+    """What names this version of the script."""
+    return hashlib.sha256(_SCRIPT.read_bytes()).hexdigest()[:12]
+
+
+def _script(cache_control):
+    response = Response(_text(), mimetype="text/javascript")
+    response.set_etag(script_version())
+    response.headers["Cache-Control"] = cache_control
+    return response.make_conditional(request)
+
+
+@cache
+def _text():
+    return _SCRIPT.read_bytes()
+
+
+def _site(website_id):
+    site = websites.find(website_id) if isinstance(website_id, str) and len(website_id) <= 100 else None
+    if site is None:
+        raise errors.WebsiteNotFound("There is no such website.")
+    g.entry.site = site
+    return site
+
+
+def _own_page(site):
+    """Whether the page that sends is the website's own: True, False, or None where nothing tells."""
+    told = request.headers.get("Origin") or request.headers.get("Referer")
+    if not told:
+        return None
+    try:
+        host = urlsplit(told).hostname
+    except ValueError:
+        return False
+    return bool(host) and site.takes_from(host.lower())
+
+
+def _not_welcome(site, missing_is_fine=False):
+    """Why a hit is not taken, one of events.DROPS, or None. Raises RateLimitExceeded."""
+    if g.own_page is False or (g.own_page is None and not missing_is_fine):
+        return "origin"
+    for setting, whose in (
+        ("RATELIMIT_COLLECT", ("hits of", access.network_of_request())),
+        ("RATELIMIT_COLLECT_WEBSITE", ("hits for", site.id)),
+    ):
+        limit = current_app.config[setting]
+        found = counters.hit(RateLimitItemPerMinute(limit), *whose)
+        if found and found[0] > limit:
+            _drop(site, "rate_limited")
+            raise errors.RateLimitExceeded(limit, access.seconds_until(found[1]))
+    return None
+
+
+def _event(site, hit):
+    """Take an event as the API does, with what this request tells of the visitor."""
+    try:
+        event = _EVENT.load(hit)
+    except ValidationError:
+        _drop(site, "invalid_body")
+        raise
+    address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")[:2000]
+    event["user_agent"] = agent
+    if not event.get("language"):
+        event["language"] = request.accept_languages.best or ""
+    event["country"] = _country(address)
+    if _untracked():
+        for name in ("visitor_id", "session_id", "user_id"):
+            event.pop(name, None)
+    elif not event.get("visitor_id"):
+        event["visitor_id"] = salts.visitor(site.id, address, agent)
+    events.refuse_if_unavailable()
+    ready = events.prepare(event, site, g.entry.request_id)
+    g.entry.step("validation")
+    events.keep([ready])
+    g.entry.step("journal")
+    g.entry.event_ids = (ready.row["event_id"],)
+    # A bot's events are kept and marked, and left out of every count.
+    return _answer("filtered", "bot") if ready.row["bot"] else _answer("accepted")
+
+
+def _identify(site, hit):
+    if _untracked():
+        return _filtered(site, "opted_out")
+    identity = _IDENTITY.load({name: value for name, value in hit.items() if name != "name"})
+    identities.refuse_if_unavailable()
+    _, frame = identities.prepare(identity, site, g.entry.request_id)
+    identities.keep(frame)
+    return _answer("accepted")
+
+
+def _untracked():
+    """Whether the browser asks not to be tracked: Do Not Track or Global Privacy Control."""
+    return request.headers.get("Sec-GPC") == "1" or request.headers.get("DNT") == "1"
+
+
+def _country(address):
+    header = current_app.config["COUNTRY_HEADER"]
+    told = request.headers.get(header, "").upper() if header else ""
+    return told if len(told) == 2 and told.isascii() and told.isalpha() else geo.country(address)
+
+
+def _filtered(site, reason):
+    _drop(site, reason)
+    return _answer("filtered", reason)
+
+
+def _drop(site, reason):
+    events.drop(site, reason, g.entry.request_id)
+
+
+def _answer(status, reason=None):
+    data = {"status": status} | ({"reason": reason} if reason else {})
+    return envelope.success(data, g.entry.request_id, 202)
