@@ -23,7 +23,7 @@ FLOORS = [
     {"app", "serving"},
 ]
 DOORS = FLOORS[5]
-KNOW_REQUESTS = {"access", "pages", "request_log", "errors", "app"} | DOORS
+KNOW_REQUESTS = {"access", "intake", "pages", "request_log", "errors", "app"} | DOORS
 OF_REQUESTS = {
     "request",
     "g",

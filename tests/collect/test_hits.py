@@ -1,0 +1,361 @@
+"""Hits of browsers: from whose pages they are taken, what becomes of them, and what is never kept."""
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pixel import clock, events, geo, request_log, salts, websites
+from pixel.extensions import journal, lines, warehouse
+from tests.cast import READ, _addresses, error, load, stored
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
+
+
+class Browser:
+    """A browser at an address of its own, on a page of ada.example."""
+
+    def __init__(self, app, site, origin="https://ada.example", agent=FIREFOX):
+        self.app, self.site, self.origin, self.agent = app, site, origin, agent
+        self.address = next(_addresses)
+
+    def sends(self, headers=(), content_type="text/plain;charset=UTF-8", data=None, origin=..., **hit):
+        whole = {"website_id": self.site, "name": "pageview", "url": "https://ada.example/a", **hit}
+        told = self.origin if origin is ... else origin
+        sent = {"User-Agent": self.agent, **({"Origin": told} if told else {}), **dict(headers)}
+        return self.app.test_client().post(
+            "/api/event", data=json.dumps(whole) if data is None else data, content_type=content_type, headers=sent,
+            environ_base={"REMOTE_ADDR": self.address},
+        )  # fmt: skip
+
+
+@pytest.fixture
+def browser(app, ada):
+    return Browser(app, ada.site)
+
+
+def fate(response):
+    assert response.status_code == 202, response.text
+    return response.json["data"]
+
+
+def drops(app, site):
+    load(app)
+    with app.app_context():
+        return {row["reason"]: row["events"] for row in events.dropped(websites.find(site).workspace_id, site)}
+
+
+def test_a_hit_is_counted_with_what_the_browser_tells(app, ada, caller, browser):
+    hit = {
+        "url": "https://ada.example/a?utm_source=news&utm_medium=email",
+        "referrer": "https://www.google.com/",
+        "title": "A",
+    }
+    answer = browser.sends(**hit, visitor_id="v", screen="1280x720", headers={"Accept-Language": "de-CH,de;q=0.9"})
+    assert fate(answer) == {"status": "accepted"}
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://ada.example"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    [row] = stored(app, ada.site)
+    told = {"visitor_id": "v", "path": "/a", "browser": "Firefox", "os": "Linux", "device": "desktop", "language": "de-CH",
+            "channel": "Email", "referrer": "google.com", "screen": "1280x720"}  # fmt: skip
+    assert {name: row[name] for name in told} == told
+    assert caller.rows("p_top_pages")[0]["visitors"] == 1
+    receipt = caller.get(f"/pixel/events/{row['event_id']}").json["data"]
+    assert receipt["request_id"] == answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/plain", "text/plain;charset=UTF-8", "application/json; charset=utf-8"]
+)
+def test_json_comes_as_json_or_as_a_beacons_text(browser, kind):
+    assert fate(browser.sends(content_type=kind)) == {"status": "accepted"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/html", "application/x-www-form-urlencoded", "multipart/form-data", "", "x" * 300]
+)
+def test_no_other_type_is_taken(browser, kind):
+    assert error(browser.sends(content_type=kind)) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://ada.example", "http://ada.example:8080", "https://www.ada.example", "https://a.b.ADA.example"]
+)
+def test_the_domain_and_all_below_it_may_send(browser, origin):
+    assert fate(browser.sends(origin=origin)) == {"status": "accepted"}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://bob.example", "https://evilada.example", "https://ada.example.evil.example", "null", "x", "https://", None,
+     "https://[", "javascript:ada.example", "file://", "https://ada.example@evil.example", "http://" + "a" * 5000],
+)  # fmt: skip
+def test_pages_of_other_sites_are_dropped_by_reason(app, ada, browser, origin):
+    answer = browser.sends(origin=origin)
+    assert fate(answer) == {"status": "filtered", "reason": "origin"}
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert stored(app, ada.site) == []
+    assert drops(app, ada.site) == {"origin": 1}
+
+
+def test_the_referrer_tells_where_there_is_no_origin(browser):
+    assert fate(browser.sends(origin=None, headers={"Referer": "https://ada.example/x"}))["status"] == "accepted"
+    assert fate(browser.sends(origin=None, headers={"Referer": "https://bob.example/x"}))["reason"] == "origin"
+    # An origin outweighs it.
+    forged = browser.sends(origin="https://bob.example", headers={"Referer": "https://ada.example/x"})
+    assert fate(forged)["reason"] == "origin"
+    assert fate(browser.sends(origin="https://bob.example", headers={"Host": "ada.example"}))["reason"] == "origin"
+
+
+def test_an_allowed_host_may_send_too(app, ada, browser):
+    with app.app_context():
+        websites.change(ada.id, ada.site, "Ada", "UTC", ["checkout.example.net"])
+    assert fate(browser.sends(origin="https://a.checkout.example.net"))["status"] == "accepted"
+    assert fate(browser.sends(origin="https://example.net"))["reason"] == "origin"
+
+
+@pytest.mark.parametrize(
+    "website", ["admx_00000000000000", "", None, 5, ["x"], {"a": 1}, "x" * 10_000, "'; DROP TABLE x"]
+)
+def test_a_website_that_there_is_not_is_refused(browser, website):
+    refused = browser.sends(website_id=website)
+    assert error(refused) == (404, "website_not_found")
+    assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+def test_a_removed_website_takes_nothing(app, ada, browser):
+    assert fate(browser.sends())["status"] == "accepted"
+    with app.app_context():
+        websites.remove(ada.id, ada.site)
+    assert error(browser.sends()) == (404, "website_not_found")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"5",
+        b'"x"',
+        b"\xff",
+        b'{"a": NaN}',
+        b'{"a": 1, "a": 2}',
+        b"[" * 5000,
+        b"website_id=x",
+    ],
+)
+def test_what_is_no_json_object_is_refused(browser, data):
+    assert error(browser.sends(data=data)) == (400, "invalid_body")
+
+
+def test_a_large_hit_is_refused(browser):
+    refused = browser.sends(title="x" * 70_000)
+    assert error(refused) == (413, "payload_too_large")
+    assert refused.json["error"]["details"] == {"limit_bytes": 65536}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "oops"}, {"oops": 1}, {"ip": "203.0.113.9"}, {"user_agent": "x"}, {"country": "DE"}, {"url": "x"},
+     {"name": "custom"}, {"goal": "x"}, {"timestamp": "2026-01-01"}, {"props": {"a": {}}}, {"visitor_id": "\u200b"}],
+)  # fmt: skip
+def test_a_wrong_hit_is_told_to_its_page_and_counted(app, ada, browser, wrong):
+    refused = browser.sends(**wrong)
+    assert error(refused) == (400, "invalid_body")
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://ada.example"
+    assert drops(app, ada.site) == {"invalid_body": 1}
+
+
+def test_a_bot_is_kept_apart_and_told_so(app, ada, caller):
+    bot = Browser(app, ada.site, agent="Mozilla/5.0 (compatible; GPTBot/1.2; +https://openai.com/gptbot)")
+    assert fate(bot.sends()) == {"status": "filtered", "reason": "bot"}
+    assert caller.rows("p_top_pages") == []
+    assert caller.rows("p_top_pages", bots="include")[0]["pageviews"] == 1
+    assert stored(app, ada.site)[0]["bot"] == "GPTBot"
+
+
+@pytest.mark.parametrize("header", [{"DNT": "1"}, {"Sec-GPC": "1"}])
+def test_who_asks_not_to_be_tracked_is_counted_without_an_id(app, ada, browser, header):
+    assert fate(browser.sends(visitor_id="v", user_id="u", session_id="s", headers=header)) == {"status": "accepted"}
+    refused = browser.sends(name="identify", visitor_id="v", user_id="u", headers=header)
+    assert fate(refused) == {"status": "filtered", "reason": "opted_out"}
+    [row] = stored(app, ada.site)
+    assert (row["visitor_id"], row["user_id"], row["session_id"], row["path"]) == ("", "", "", "/a")
+    assert stored(app, ada.site, "identities") == []
+
+
+def test_a_visitor_is_identified_by_the_page(app, ada, caller, browser):
+    browser.sends(visitor_id="v")
+    body = {"website_id": ada.site, "name": "identify", "visitor_id": "v", "user_id": "u", "traits": {"plan": "pro"}}
+    assert fate(browser.sends(data=json.dumps(body))) == {"status": "accepted"}
+    load(app)
+    assert caller.get("/pixel/visitors/v").json["data"]["traits"] == {"plan": "pro"}
+    wrong = json.dumps({"website_id": ada.site, "name": "identify", "visitor_id": "v"})
+    assert error(browser.sends(data=wrong)) == (400, "invalid_body")
+
+
+def test_without_an_id_a_browser_is_the_same_for_a_day(app, ada, browser, moved_clock):
+    other = Browser(app, ada.site)
+    for who in (browser, browser, other):
+        who.sends(url="https://ada.example/day1")
+    moved_clock.forward(days=1)
+    browser.sends(url="https://ada.example/day2")
+    rows = stored(app, ada.site)
+    first, again, elsewhere, next_day = (row["visitor_id"] for row in rows)
+    assert first == again
+    assert len({first, elsewhere, next_day}) == 3
+    assert browser.address not in first
+    moved_clock.forward(days=2)
+    with app.app_context():
+        salts.sweep()
+        today = f"{clock.now():%Y-%m-%d}"
+        assert salts._of(today) is None
+        kept = [day for (day,) in salts.db.session.execute(salts.select(salts.Salt.day))]
+    assert all(day > f"{clock.now() - salts.LIVES:%Y-%m-%d}" for day in kept)
+
+
+def test_a_repeated_hit_counts_once(app, ada, caller, browser):
+    for _ in range(3):
+        assert fate(browser.sends(event_id="e1", visitor_id="v")) == {"status": "accepted"}
+    assert caller.rows("p_top_pages")[0]["pageviews"] == 1
+    assert caller.rows("p_pixel_healthcheck")[0]["duplicates_24h"] == 2
+
+
+def test_one_address_and_one_website_have_budgets(app, ada, bob, browser, monkeypatch):
+    monkeypatch.setitem(app.config, "RATELIMIT_COLLECT", 3)
+    statuses = [browser.sends().status_code for _ in range(5)]
+    assert statuses == [202, 202, 202, 429, 429]
+    refused = browser.sends()
+    assert error(refused) == (429, "rate_limit_exceeded")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert Browser(app, ada.site).sends().status_code == 202
+    monkeypatch.setitem(app.config, "RATELIMIT_COLLECT_WEBSITE", 4)
+    assert [Browser(app, ada.site).sends().status_code for _ in range(5)] == [202, 202, 202, 202, 429]
+    assert Browser(app, bob.site, origin="https://bob.example").sends().status_code == 202
+    assert drops(app, ada.site)["rate_limited"] == 4
+
+
+def test_before_it_sends_a_browser_may_ask(app):
+    answer = app.test_client().options("/api/event", headers={"Origin": "https://any.example"})
+    assert answer.status_code == 204
+    assert answer.headers["Access-Control-Allow-Headers"] == "Content-Type"
+
+
+def test_a_method_it_does_not_take_is_told(app):
+    refused = app.test_client().get("/api/event")
+    assert error(refused) == (405, "method_not_allowed")
+
+
+def image(app, headers=(), **query):
+    address = next(_addresses)
+    return app.test_client().get(
+        "/pixel.gif", query_string=query, headers={"User-Agent": FIREFOX, **dict(headers)},
+        environ_base={"REMOTE_ADDR": address},
+    )  # fmt: skip
+
+
+def test_the_image_counts_a_view_where_no_script_runs(app, ada, caller):
+    page = {"Referer": "https://ada.example/plain"}
+    for answer in (
+        image(app, website_id=ada.site, headers=page),
+        image(app, website_id=ada.site, path="/mail/1", utm_source="x"),
+        image(app, website_id=ada.site, name="custom", goal="mail opened"),
+    ):
+        assert (answer.status_code, answer.mimetype, len(answer.data)) == (200, "image/gif", 43)
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert {row["path"] for row in caller.rows("p_top_pages")} == {"/plain", "/mail/1"}
+    assert {row["goal"] for row in caller.rows("p_events_catalog")} == {"", "mail opened"}
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"website_id": "nope"}, {"website_id": "SITE", "name": "payment"}, {"website_id": "SITE", "url": "x"},
+              {"website_id": "SITE", "name": "x" * 1000}, {"website_id": "SITE", "event_id": "\x00"}],
+)  # fmt: skip
+def test_the_image_is_an_image_whatever_is_asked(app, ada, query):
+    query = {name: ada.site if value == "SITE" else value for name, value in query.items()}
+    assert image(app, **query).mimetype == "image/gif"
+    assert stored(app, ada.site) == []
+
+
+def test_another_sites_page_shows_the_image_in_vain(app, ada):
+    image(app, website_id=ada.site, headers={"Referer": "https://bob.example/"})
+    assert drops(app, ada.site) == {"origin": 1}
+
+
+def test_the_script_is_cached_and_its_version_for_ever(app):
+    from pixel.collect import script_version
+
+    client = app.test_client()
+    plain, versioned = client.get("/pixel.js"), client.get(f"/pixel.{script_version()}.js")
+    assert plain.data == versioned.data
+    assert plain.mimetype == "text/javascript"
+    assert plain.headers["Cache-Control"] == "public, max-age=3600"
+    assert versioned.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert plain.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    again = client.get("/pixel.js", headers={"If-None-Match": plain.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert client.get("/pixel.000000000000.js").status_code == 404
+
+
+def test_the_visitors_address_is_nowhere(app, ada, capfd):
+    browser = Browser(app, ada.site)
+    browser.address = "198.51.100.77"
+    found = [
+        browser.sends(visitor_id="v", headers={"X-Forwarded-For": "198.51.100.77"}),
+        browser.sends(origin="https://bob.example"),
+        browser.sends(name="oops"),
+        browser.sends(name="identify", visitor_id="v", user_id="u"),
+        app.test_client().get("/pixel.gif", query_string={"website_id": ada.site}, environ_base={"REMOTE_ADDR": browser.address}),
+    ]  # fmt: skip
+    journal.flush()
+    lines.flush()
+    raw = b"".join(path.read_bytes() for path in journal.folder.glob("*"))
+    assert b"198.51" not in raw
+    said = capfd.readouterr()
+    assert "198.51" not in said.out + said.err
+    load(app)
+    with app.app_context():
+        for table in ("events", "requests", "identities", "drops"):
+            asked = f"SELECT count() AS n FROM {table} WHERE position(toString(tuple(*)), '198.51.') > 0"
+            assert warehouse.query(asked)["data"][0]["n"] == 0
+        row = request_log.find(found[0].headers["X-Request-Id"])
+    assert (row["workspace_id"], row["address"]) == (ada.id, "")
+
+
+def test_a_country_comes_from_the_file_or_from_a_proxy_of_ours(app, ada, browser, monkeypatch):
+    monkeypatch.setattr(geo, "country", lambda address: "CH" if address == browser.address else "")
+    browser.sends()
+    monkeypatch.setitem(app.config, "COUNTRY_HEADER", "CF-IPCountry")
+    browser.sends(headers={"CF-IPCountry": "de"})
+    browser.sends(headers={"CF-IPCountry": "<x>"})
+    assert [row["country"] for row in stored(app, ada.site)] == ["CH", "DE", "CH"]
+
+
+WORDS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(st.text(), max_size=2)
+)
+
+
+def test_nothing_a_page_sends_breaks_anything(app, ada):
+    browser = Browser(app, ada.site)
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None,
+              phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(
+        hit=st.dictionaries(
+            st.sampled_from(["name", "url", "visitor_id", "props", "goal", "amount", "timestamp"]), WORDS
+        ),
+        raw=st.none() | st.binary(max_size=50),
+        origin=st.sampled_from(["https://ada.example", "https://x.example", "null", None]),
+        header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=30),
+    )
+    def send(hit, raw, origin, header):
+        answer = browser.sends(data=raw, origin=origin, headers={"Accept-Language": header, "Referer": header}, **hit)
+        assert answer.status_code in (202, 400, 404, 413, 415, 429)
+        assert answer.json.keys() in ({"data", "meta"}, {"error", "meta"})
+
+    send()
+    assert ada.key(READ).get("/me").status_code == 200
