@@ -36,6 +36,10 @@ DROPS = {
 }
 
 
+#: Fewer refused events in an hour are no news.
+LEAST_JUMP = 20
+
+
 class Ready(NamedTuple):
     """An event as it will be stored: its warehouse row, and its record in the journal."""
 
@@ -154,6 +158,40 @@ def dropped(workspace_id, website_id, hours=24):
         }
         for row in rows
     ]
+
+
+def silent(workspace_id=None):
+    """The websites, of one workspace or all, that used to send and have sent nothing for a day.
+
+    [{"website_id", "last", "days"}]: when the last event of a person came, and on how many of the days before one did;
+    two at the least.
+    """
+    rows = warehouse.query(
+        "SELECT website_id, max(received_at) AS last, uniqExact(toDate(received_at)) AS days FROM events"
+        " WHERE ({workspace:String} = '' OR workspace_id = {workspace:String}) AND bot = ''"
+        " AND received_at >= {week:DateTime64(3)} GROUP BY website_id"
+        " HAVING last < {day:DateTime64(3)} AND days >= 2 ORDER BY website_id LIMIT 1000",
+        {"workspace": workspace_id or "", "week": clock.warehouse_moment(clock.now() - timedelta(days=8)),
+         "day": _a_day_ago()},
+    )["data"]  # fmt: skip
+    return [row | {"last": clock.from_warehouse(row["last"])} for row in rows]
+
+
+def jumps(workspace_id=None):
+    """The websites of which far more is refused, for one reason, in this hour than in the hours of the day before.
+
+    [{"website_id", "reason", "now", "before", "newest"}]: how many in this hour, and in an hour before on average.
+    """
+    return warehouse.query(
+        "SELECT website_id, reason, sumIf(events, at >= {hour:DateTime64(3)}) AS now,"
+        " round(sumIf(events, at < {hour:DateTime64(3)}) / 24, 1) AS before, argMax(request_id, at) AS newest"
+        " FROM drops WHERE ({workspace:String} = '' OR workspace_id = {workspace:String}) AND reason != 'duplicate'"
+        " AND at >= {day:DateTime64(3)} GROUP BY website_id, reason"
+        " HAVING now >= {least:UInt32} AND now > 3 * before ORDER BY now DESC LIMIT 1000",
+        {"workspace": workspace_id or "", "least": LEAST_JUMP,
+         "hour": clock.warehouse_moment(clock.now() - timedelta(hours=1)),
+         "day": clock.warehouse_moment(clock.now() - timedelta(hours=25))},
+    )["data"]  # fmt: skip
 
 
 def stored_among(workspace_id, event_ids):

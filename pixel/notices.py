@@ -1,4 +1,5 @@
-"""What the owners of keys should know before it hurts: a key that soon expires, one that used to work and now fails."""
+"""What owners should know before it hurts: a key that soon expires, one that used to work and now fails; a website that
+falls silent, or of which much more is refused than before."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -6,7 +7,7 @@ from typing import NamedTuple
 from flask import current_app
 from sqlalchemy import select
 
-from pixel import calls, clock, errors, keys, mail, members, workspaces
+from pixel import calls, clock, errors, events, keys, mail, members, websites, workspaces
 from pixel.database import db, transaction
 
 #: How many days before a key expires its owners are told.
@@ -27,8 +28,45 @@ def of(workspace_id):
     return _failing(workspace_id) + _expiring(workspace_id)
 
 
+class SiteNotice(NamedTuple):
+    """Something to tell of a website: it is "silent", with `last` and `days`, or "refused", with what
+    events.jumps() tells."""
+
+    kind: str
+    site: websites.Site
+    told: dict
+
+
+def of_websites(workspace_id):
+    """What there is to tell of a workspace's websites, or of all. Without the warehouse, nothing."""
+    try:
+        found = [("silent", row) for row in events.silent(workspace_id)]
+        found += [("refused", row) for row in events.jumps(workspace_id)]
+    except errors.AnalyticsError:
+        return []
+    there = [(kind, websites.find(row["website_id"]), row) for kind, row in found]
+    return [SiteNotice(kind, site, row) for kind, site, row in there if site]
+
+
 def mail_owners():
     """Mail the owners what there is to tell, each thing once."""
+    _mail_of_keys()
+    for notice in of_websites(None):
+        site, told = notice.site, notice.told
+        about = {
+            "site": site,
+            "workspace": workspaces.get(site.workspace_id).name,
+            "address": f"{current_app.config['public_url']}/websites/{site.id}",
+            **told,
+        }
+        what = f"{told['last']:%Y%m%d%H}" if notice.kind == "silent" else f"{told['reason']} {clock.now():%Y%m%d}"
+        with transaction() as session:
+            for owner in members.owners(site.workspace_id):
+                once = f"{notice.kind} {site.id} {what} {owner}"
+                mail.post(session, owner, f"website_{notice.kind}", once, **about)
+
+
+def _mail_of_keys():
     for notice in of(None):
         key = notice.key
         workspace = workspaces.get(key.workspace_id)

@@ -287,3 +287,25 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(wrong):
         config.load(**{**fine, **wrong})
     assert str(refusal.value).endswith(".")
     assert next(iter(wrong)) in str(refusal.value)
+
+
+def test_a_silent_website_and_a_jump_of_refusals_are_mailed_once(app, ada, postbox, moved_clock):
+    caller = ada.key(READ, "pixel:write")
+    for _ in range(2):
+        caller.sends(ada.site, visitor_id="v")
+        moved_clock.forward(days=1)
+    caller.post("/pixel/events/batch", json={"events": [{"website_id": ada.site, "name": "oops"}] * 25})
+    moved_clock.forward(minutes=30)
+    load(app)
+    for _ in range(2):
+        with app.app_context():
+            notices.mail_owners()
+        sends(app)
+    mine = [m for recipients, m in postbox.received if ada.site in m.get_content()]
+    assert sorted(message["Subject"] for message in mine) == [
+        "Many events of ada.example are not counted",
+        "ada.example has fallen silent",
+    ]
+    texts = " ".join(message.get_content() for message in mine)
+    assert f"https://pixel.example/websites/{ada.site}" in texts
+    assert "invalid_body" in texts

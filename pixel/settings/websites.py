@@ -2,7 +2,7 @@
 
 from flask import g, render_template, request
 
-from pixel import calls, errors, events, pages, websites
+from pixel import calls, errors, events, notices, pages, websites
 from pixel.access import enter
 from pixel.settings import forms, settings
 
@@ -22,7 +22,7 @@ def all_websites():
         came, away = {}, True
     return pages.page(
         "websites/list.html", sites=shown, total=len(sites), page=page, more=page * MOST < len(sites), came=came,
-        away=away, removed=websites.removed(g.person.workspace_id),
+        away=away, removed=websites.removed(g.person.workspace_id), notices=notices.of_websites(g.person.workspace_id),
     )  # fmt: skip
 
 
@@ -152,10 +152,14 @@ def _site(website_id):
 
 def _page(site, form, status=200):
     try:
-        refused = calls.refused(site.workspace_id, site.id)
+        refused, dropped = calls.refused(site.workspace_id, site.id), events.dropped(site.workspace_id, site.id)
     except errors.AnalyticsError:
-        refused = []
-    return pages.page("websites/website.html", status, site=site, form=form, refused=refused, **_latest(site))
+        refused, dropped = [], []
+    told = [notice for notice in notices.of_websites(site.workspace_id) if notice.site.id == site.id]
+    return pages.page(
+        "websites/website.html", status, site=site, form=form, refused=refused, dropped=dropped, reasons=events.DROPS,
+        notices=told, **_latest(site),
+    )  # fmt: skip
 
 
 def _latest(site):

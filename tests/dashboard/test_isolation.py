@@ -40,7 +40,7 @@ def stranger(app):
 def pages_of(app, ids):
     """Every page, as (rule, address), with these ids in place of its arguments."""
     for rule in app.url_map.iter_rules():
-        if rule.endpoint.startswith(("api.", "static", "docs.")) or "GET" not in rule.methods:
+        if rule.endpoint.startswith(("api.", "queries.", "collect.", "static", "docs.")) or "GET" not in rule.methods:
             continue
         assert rule.arguments <= IDS.keys(), f"Say in IDS what {rule} is about."
         yield rule, re.sub(r"<(?:\w+:)?(\w+)>", lambda found: ids.get(found[1]) or "nothing", rule.rule)
