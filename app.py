@@ -115,10 +115,11 @@ def _refuse_too_large():
     """Size comes before everything else, routes included."""
     asked = request._get_current_object()
     view = current_app.view_functions.get(asked.endpoint)
-    g.most_bytes = getattr(view, "most_bytes", api.MOST_BYTES)
+    g.most_bytes = most = getattr(view, "most_bytes", api.MOST_BYTES)
     # One more, because a body without a length is cut off there in silence.
-    asked.max_content_length = g.most_bytes + 1
-    if asked.content_length is not None and asked.content_length > g.most_bytes:
+    asked.max_content_length = most + 1
+    length = asked.content_length
+    if length is not None and length > most:
         raise RequestEntityTooLarge()
 
 
@@ -142,16 +143,24 @@ _HSTS = "max-age=31536000; includeSubDomains"
 
 
 def _harden(response):
-    for name, value in _HARDENED_API if errors.is_api() else _HARDENED_PAGE:
-        # What a door has said itself stands.
-        response.headers.setdefault(name, value)
+    if errors.is_api():
+        for name, value in _HARDENED_API:
+            response.headers.add(name, value)
+    else:
+        _harden_page(response)
     if current_app.config["PIXEL_ENV"] == "live":
         response.headers["Strict-Transport-Security"] = _HSTS
-    if request.endpoint != "static" and request.blueprint != "collect" and not errors.is_api():
+    return response
+
+
+def _harden_page(response):
+    for name, value in _HARDENED_PAGE:
+        # What a door has said itself stands.
+        response.headers.setdefault(name, value)
+    if request.endpoint != "static" and request.blueprint != "collect":
         # What was seen signed in must not be seen after signing out, by the back button or otherwise.
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Cookie")
-    return response
 
 
 class _JsonLines(logging.Handler):

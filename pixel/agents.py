@@ -41,6 +41,9 @@ def _classify(text):
         return Agent(bot=bot)
     found = _PARSER(text, Domain.USER_AGENT | Domain.OS)
     browser = found.user_agent.family if found.user_agent else ""
+    if "FxiOS/" in text:
+        # Asking for desktop pages it puts its name where the patterns do not look.
+        browser = "Firefox"
     os = found.os.family if found.os else ""
     return Agent(_BROWSERS.get(browser, browser), _SYSTEMS.get(os, os), _device(text))
 
@@ -51,11 +54,14 @@ _PARSER = RegexResolver((*load_lazy_builtins()[:2], ()))
 # One name for one browser: the device is a column of its own.
 _BROWSERS = {
     "Android": "Android Browser",
+    "Baidu Explorer": "Baidu Browser",
     "Chrome Frame": "Internet Explorer",
     "Chrome Mobile": "Chrome",
     "Chrome Mobile iOS": "Chrome",
     "Chrome Mobile WebView": "Android Webview",
     "DuckDuckGo Mobile": "DuckDuckGo",
+    "Ecosia Android": "Ecosia",
+    "Ecosia iOS": "Ecosia",
     "Edge Mobile": "Edge",
     "Firefox Alpha": "Firefox",
     "Firefox Beta": "Firefox",
@@ -105,7 +111,9 @@ _FETCHERS = ("WhatsApp", "Viber", r"Tumblr\/", r"Bluesky\/", r"Notion\/", r"Asan
 # What the list misses: feed readers, command-line clients, libraries, and bots of their time.
 _UNLISTED = [
     "Akregator", "Chef Client", "Claude-Code", "Dart/", "Deno/", "Ezooms", "Faraday", "FeedDemon", "GitHub-Hookshot",
-    "GuzzleHttp", "Java-http-client", "Leechcraft", "Liferea", "NetNewsWire", "Newsboat", "Newsify", "PostmanRuntime",
+    "Google Desktop",
+    "GuzzleHttp", "Java-http-client", "Leechcraft", "Liferea", "Microsoft Office",
+    "NetNewsWire", "Newsboat", "Newsify", "PostmanRuntime",
     "PycURL", "RSSOwl", "Reeder/", "RestSharp", "Sogou News Spider", "Sogou Pic Spider", "Sogou web spider", "Typhoeus",
     "UniversalFeedParser", "aria2/", "fetch libfetch", "insomnia/", "libcurl", "newsbeuter", "python-urllib3",
     "reqwest/", "rest-client", "undici",

@@ -61,17 +61,16 @@ def may_read_pipe(name):
 may_read_pipe.scope = None
 
 
-@queries.after_app_request
+@queries.after_request
 def _let_any_site_read(response):
-    """Let a page of any site read what /v0 answers, errors too: a token is all it takes, and cookies are none."""
-    if request.path.startswith("/v0/"):
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Methods"] = "GET"
-            response.headers["Access-Control-Allow-Headers"] = "Authorization"
-            response.headers["Access-Control-Max-Age"] = "86400"
-        else:
-            response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
+    """Let a page of any site read what is answered, errors too: a token is all it takes, and cookies are none."""
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = "GET"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization"
+        response.headers["Access-Control-Max-Age"] = "86400"
+    else:
+        response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
     return response
 
 
