@@ -69,7 +69,11 @@ def import_file(path, website, advance, say):
             if event is None:
                 counts["others"] += 1
                 continue
-            event["event_id"] = _event_id(event["timestamp"], in_second, line)
+            second = int(event["timestamp"].timestamp())
+            in_second[second] += 1
+            event["event_id"] = _event_id(second, in_second[second], line)
+            # Lines of one second stand in the order in which they were written.
+            event["place"] = in_second[second]
             counts["pageviews"] += 1
             ready.append(events.prepare(event | {"hostname": site.domain}, site, "", lasting=True))
             if len(ready) == CHUNK:
@@ -82,12 +86,10 @@ def import_file(path, website, advance, say):
     return Outcome(counts["lines"], counts["pageviews"], counts["others"], counts["malformed"])
 
 
-def _event_id(moment, in_second, line):
-    """The same for the same line at the same place of its second; sorts as the lines of a second stand in the file."""
-    second = int(moment.timestamp())
-    in_second[second] += 1
+def _event_id(second, place, line):
+    """The same for the same line at the same place of its second."""
     digest = hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()[:16]
-    return f"log_{second}_{in_second[second]:06}_{digest}"
+    return f"log_{second}_{place:06}_{digest}"
 
 
 def _event(line):

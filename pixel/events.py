@@ -18,7 +18,7 @@ TAGS = (
     "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "gclid", "fbclid", "msclkid", "ttclid",
 )  # fmt: skip
 _AS_GIVEN = ("visitor_id", "session_id", "user_id", "title", "language", "screen", "goal", "value", "currency",
-             "transaction_id", "provider", "props")  # fmt: skip
+             "transaction_id", "provider", "props", "place")  # fmt: skip
 _TAGS = frozenset(TAGS)
 _LOG = logging.getLogger("pixel")
 _MOST_TAG = 500
@@ -51,7 +51,8 @@ def prepare(event, site, request_id, lasting=False):
     """Make an event, validated and of the website `site`, ready to be kept. Nothing is kept yet.
 
     `event` has the fields of the API; in place of `url`, `query` may hold a query string. `lasting` has its event_id
-    known for good and not for 24 hours, for a source that may be read again at any time.
+    known for good and not for 24 hours, for a source that may be read again at any time. Its `place` may settle the
+    order of events of one time.
     """
     received = clock.milliseconds()
     row = _row(event, site, request_id, received)

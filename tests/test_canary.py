@@ -19,7 +19,7 @@ SHOWN = {"settings.show_secret", "settings.invite", "front.open_link", "front.fo
 def test_no_secret_of_this_run_is_anywhere_it_should_not_be(app):
     here = world(app)
     made = here.owner.post(
-        "/settings/api-keys/new", name="canary", scopes="pixel:read", every_website="all", expires="90"
+        "/settings/api-keys/new", name="canary", scopes="pixel:read", every_website="all", expires="90", form="canary"
     )
     assert here.owner.get(made.location).status_code == 200
     with app.app_context(), transaction() as session:

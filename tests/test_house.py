@@ -15,9 +15,9 @@ HOME = Path(__file__).parent.parent
 FLOORS = [
     {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors"},
     {"database", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
-    {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "notices", "audit", "identities"}
+    {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts"},
-    {"access", "pages", "stories", "events", "metrics", "visitors", "intake"},
+    {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices"},
     {"access_log", "demo", "doctor", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},

@@ -121,7 +121,7 @@ def test_the_owner_sees_it(app, bob):
 def test_a_scope_opens_its_routes_and_no_other(app, ada, scope):
     caller = ada.key(scope)
     for method, path, options in calls(app, MISSING):
-        if path != "/me":
+        if path not in ("/me", "/openapi.json", "/openapi.yaml"):
             response = caller.call(method, path, **options)
             needed = READ if method == "GET" or path.endswith("/token") else WRITE
             assert (response.status_code != 403) == (scope == needed), (method, path)
