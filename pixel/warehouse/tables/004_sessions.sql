@@ -84,8 +84,8 @@ CREATE OR REPLACE FUNCTION ways_of AS (times, bits, steps) -> arrayFold(
         times, bits,
         arrayReverseFill(
             (way, time, next) -> next != time,
-            arrayPushBack(arrayPopFront(arrayReverseFill(way -> notEmpty(way), ways)), emptyArrayInt64()),
-            times, arrayPushBack(arrayPopFront(times), 0))),
+            arrayPopFront(arrayPushBack(arrayReverseFill(way -> notEmpty(way), ways), emptyArrayInt64())),
+            times, arrayPopFront(arrayPushBack(times, 0)))),
     arrayReverse(arrayEnumerate(steps)),
     arrayMap(time -> emptyArrayInt64(), times));
 
