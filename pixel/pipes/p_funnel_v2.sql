@@ -1,8 +1,8 @@
 -- title: Funnel by source
 -- about: The funnel for each source: where the session came from in which a visitor took the first step, of the earliest
---   try that led as far as any. With the time between steps on that way.
--- steps: list of 2..10. The steps in order, each one of path:/pricing, path:/blog/* (all that begins so), goal:signup and payment;
---   repeated, or in one value with commas between them.
+--   try that led as far as any. With the time between steps on that way. A try is on one website.
+-- steps: list of 2..10. The steps in order, each one of path:/pricing, path:/blog/* (all that begins so), goal:signup and
+--   payment (a refund is one too); repeated, or in one value with commas between them.
 -- window_hours: 1..2160, default 168. How long after the first step the others may come.
 -- returns entry_channel: Channel of the session of the first step.
 -- returns entry_source: Source of the session of the first step.
@@ -29,8 +29,8 @@ FROM (
         countIf(length(way) >= step)                 AS visitors,
         quantileExactInclusiveIf(0.5)(if(step = 1, 0, way[step] - way[step - 1]), length(way) >= step) AS median
     FROM (
-        -- Of several websites that one counts on which the way leads furthest, or starts first.
-        SELECT argMin((came, longest), (-furthest, first)) AS best, best.1 AS origin, best.2 AS way
+        -- Of several websites that one counts on which the way leads furthest or, of equals, starts first.
+        SELECT argMin(came, rank) AS origin, argMin(longest, rank) AS way
         FROM (
             SELECT
                 visitor,
@@ -39,6 +39,7 @@ FROM (
                 arrayFirstIndex(way -> length(way) = furthest, ways)              AS place,
                 ways[place]                                                       AS longest,
                 steps_taken[place]                                                AS first,
+                bitShiftLeft(toUInt64(10 - furthest), 60) + bitShiftRight(first, 4) AS rank,
                 origins[indexOf(hits, first)]                                     AS came
             FROM (
                 SELECT

@@ -101,6 +101,11 @@ def currency(world, whose=None):
     return min(counts, key=lambda currency: (-counts[currency], currency), default="")
 
 
+def source_of(run):
+    """Channel, source, medium and campaign of a session."""
+    return tuple(run[0][name] for name in SOURCE)
+
+
 def revenue(events, currency):
     return float(sum(e["amount"] for e in events if e["name"] == "payment" and e["currency"] == currency))
 
@@ -151,13 +156,23 @@ def start_of(day, zone):
 
 @cache
 def buckets(since, until, granularity, zone):
-    """The buckets of a range, as [(start, name)]."""
+    """The buckets of a range, as [(start, end, name)]."""
     starts, moment = {}, since
     while moment < until:
         starts.setdefault(bucket(moment, granularity, zone), moment)
         # All zones are ahead of or behind UTC by quarters of an hour.
         moment += MINUTE if granularity == "minute" else 15 * MINUTE
-    return [(start, name) for name, start in starts.items()]
+    ends = [*starts.values(), until][1:]
+    return [(start, end, name) for (name, start), end in zip(starts.items(), ends, strict=False)]
+
+
+def shown_buckets(question):
+    """The buckets of a series that a question shows, up to now, and as many of the range before if it compares."""
+    since, until = bounds(question)
+    how = question["granularity"], question["timezone"]
+    shown = page([one for one in buckets(since, until, *how) if one[0] <= question["now"]], question)
+    before = page(buckets(start_of_previous(question), since, *how), question)
+    return shown, before[: len(shown)] if question["compare"] == "previous" else []
 
 
 def bucket(moment, granularity, zone):

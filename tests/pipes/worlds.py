@@ -35,7 +35,7 @@ LONG = [timedelta(hours=1), DAY, DAY + TICK, 6 * DAY, 7 * DAY, 23 * DAY]
 #: come back for months, some to the millisecond as long after as a window is.
 PACES = [
     (MOMENTS + PAUSES, [-DAY - PAUSE, -DAY / 2, -PAUSE, -MINUTE, 0 * DAY, 0 * DAY]),
-    (MOMENTS + [PAUSE, PAUSE + TICK] + LONG, [-91 * DAY, -31 * DAY, -8 * DAY, -DAY, 0 * DAY]),
+    ([*MOMENTS, PAUSE, PAUSE + TICK, *LONG], [-91 * DAY, -31 * DAY, -8 * DAY, -DAY, 0 * DAY]),
 ]
 SITES = [("ws_1", "admx_a")] * 5 + [("ws_1", "admx_b")] * 2 + [("ws_2", "admx_c")]
 VISITORS = ["ada", "ada", "bob", "ada phone", ""]
@@ -59,7 +59,13 @@ PLACES = [
     ("NP", "desktop", "Chrome", "Linux", "ne-NP"),
     ("NP", "desktop", "Firefox", "Linux", "en"),
 ]
-TAGS = [{}, {}, {}, {"hostname": "a.example", "utm_source": "x", "utm_term": "t"}, {"hostname": "b.example", "title": "Ü"}]
+TAGS = [
+    {},
+    {},
+    {},
+    {"hostname": "a.example", "utm_source": "x", "utm_term": "t"},
+    {"hostname": "b.example", "title": "Ü"},
+]
 AMOUNTS = [Decimal(amount) for amount in ("10", "0.25", "19.99", "0.0001", "-0.25", "-4.5", "0")]
 CURRENCIES = ["EUR", "EUR", "USD", "GBP"]
 PROPS = [{}, {}, {"plan": "pro"}, {"b": "1", "a": "2"}]
@@ -145,7 +151,11 @@ def _about(chance):
 def _kind(chance):
     name = chance.choice(NAMES)
     if name == "custom":
-        return {"name": name, "goal": chance.choice(["signup", "path=/"]), "value": chance.choice([None, 0, 2.5, -0.125])}
+        return {
+            "name": name,
+            "goal": chance.choice(["signup", "path=/"]),
+            "value": chance.choice([None, 0, 2.5, -0.125]),
+        }
     if name == "payment":
         return {"name": name, "amount": chance.choice(AMOUNTS), "currency": chance.choice(CURRENCIES)}
     return {"name": name, "path": chance.choice(PATHS)}
@@ -160,7 +170,9 @@ def _filters(chance, events):
 
 def _asked(chance):
     return {
-        "websites": chance.choice([["admx_a"], ["admx_a"], ["admx_a", "admx_b"], ["admx_a", "admx_b", "admx_c"], ["admx_b"]]),
+        "websites": chance.choice(
+            [["admx_a"], ["admx_a"], ["admx_a", "admx_b"], ["admx_a", "admx_b", "admx_c"], ["admx_b"]]
+        ),
         "bots": chance.choice(["exclude"] * 4 + [*BOTS]),
         "limit": chance.choice([1000, 50, 3]),
         "offset": chance.choice([0, 0, 0, 1]),
