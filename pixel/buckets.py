@@ -39,9 +39,9 @@ def start_of_day(day, zone):
 
 
 def before(since, until, zone):
-    """When the range before a range begins: as long before by the clock on the wall, so that days stay days."""
-    start, end = (moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for moment in (since, until))
-    return (start - (end - start)).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    """When the range before a range of whole days begins, which has as many."""
+    first, end = (moment.astimezone(ZoneInfo(zone)).date() for moment in (since, until))
+    return start_of_day(first - (end - first), zone)
 
 
 def milliseconds(moment):

@@ -73,7 +73,7 @@ def run(pipe, caller, given):
     refuse_if_unavailable()
     question = [pipe.name, caller.workspace_id, sites, query]
     try:
-        answer = warehouse.query(pipe.sql, _bound(pipe, caller.workspace_id, sites, query))
+        answer = warehouse.query(pipe.sql, _bound(pipe, caller.workspace_id, sites, query, clock.now()))
     except errors.AnalyticsError:
         stale = answers.last(question)
         if stale is None:
@@ -120,9 +120,9 @@ def understood(pipe, caller, given):
     return query, sorted(sites)
 
 
-def _bound(pipe, workspace_id, sites, query):
+def _bound(pipe, workspace_id, sites, query, now):
     """What fills the places of a pipe: the question as the warehouse takes it."""
-    timezone, now = query["timezone"], clock.now()
+    timezone = query["timezone"]
     since = buckets.start_of_day(date.fromisoformat(query["from"]), timezone)
     until = buckets.start_of_day(date.fromisoformat(query["to"]) + timedelta(days=1), timezone)
     own = {name: query[name] for name in (parameter.name for parameter in pipe.parameters) if name in pipe.places}
@@ -140,7 +140,8 @@ def _bound(pipe, workspace_id, sites, query):
     if "edges" in pipe.places:
         bound |= _series(since, until, now, query)
     elif "starts" in pipe.places:
-        periods = buckets.of(since, until, query["granularity"], timezone)
+        # The range of a day that never was has no periods, and the warehouse wants one.
+        periods = buckets.of(since, until, query["granularity"], timezone) or [buckets.Bucket(0, "")]
         bound |= {"starts": [b.start for b in periods], "names": [b.name for b in periods]}
     if "linked" in pipe.places:
         bound["linked"] = identities.linked(workspace_id, sites, query["visitor_id"])
@@ -155,14 +156,13 @@ def _filter(name, values):
 def _series(since, until, now, query):
     """The buckets of a series that are asked for, up to the one of this moment, and those of the range before."""
     timezone, granularity = query["timezone"], query["granularity"]
-    part = slice(query["offset"], query["offset"] + query["limit"])
-    asked = buckets.of(since, min(until, max(since, now + _TICK)), granularity, timezone)
-    shown, past = asked[part], []
-    ends = _ends(shown, asked, part.stop, until)
+    begun = len(buckets.of(since, min(until, max(since, now + _TICK)), granularity, timezone))
+    part = slice(query["offset"], min(query["offset"] + query["limit"], begun))
+    shown, ends = _shown(since, until, part, query)
+    past = []
     if query["compare"] == "previous":
-        all_past = buckets.of(buckets.before(since, until, timezone), since, granularity, timezone)
-        past = all_past[part][: len(shown)]
-        ends |= _ends(past, all_past, part.start + len(past), since)
+        past, past_ends = _shown(buckets.before(since, until, timezone), since, part, query)
+        ends |= past_ends
     missing = [-1] * (len(shown) - len(past))
     return {
         "names": [bucket.name for bucket in shown],
@@ -172,10 +172,12 @@ def _series(since, until, now, query):
     }
 
 
-def _ends(shown, all_of_them, next_place, until):
-    """Where each of some buckets that follow each other starts, and where the last one ends."""
-    following = all_of_them[next_place].start if next_place < len(all_of_them) else buckets.milliseconds(until)
-    return {bucket.start for bucket in shown} | {following} if shown else set()
+def _shown(since, until, part, query):
+    """Some buckets of a range, and where each of them starts and the last one ends."""
+    whole = buckets.of(since, until, query["granularity"], query["timezone"])
+    shown = whole[part]
+    following = whole[part.stop].start if part.stop < len(whole) else buckets.milliseconds(until)
+    return shown, {bucket.start for bucket in shown} | {following} if shown else set()
 
 
 def _sites(caller, website_id):

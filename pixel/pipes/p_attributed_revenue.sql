@@ -1,6 +1,7 @@
 -- title: Attributed revenue
--- about: Which sources earned the payments in the range. A payment is credited to the sessions of its visitor that began
---   within the window before it, its own among them; currencies are kept apart.
+-- about: Which sources earned the payments in the range. A payment is credited to the sessions of its visitor on the same
+--   website that began within the window before it, its own among them; currencies are kept apart. Filters by channel,
+--   source, medium and campaign choose among the sessions that are credited, all others ask the payment itself.
 -- model: one of first_click, last_click, last_click_non_direct, linear, position_based, time_decay; default last_click.
 --   Who gets the credit: the first session, the last, the last that did not come directly if there is one, all alike, the
 --   first and the last 40 % each and those between the rest, or each half as much as one seven days later.
@@ -10,8 +11,8 @@
 -- returns medium: Medium of the session.
 -- returns campaign: Campaign of the session.
 -- returns revenue: What it is credited with, refunds taken off.
--- returns payments: Payments it is credited with, in parts where they are shared; refunds are not counted.
--- returns visitors: Distinct visitors whose payments or refunds it is credited with.
+-- returns payments: Payments it is credited with, in parts where they are shared; refunds and payments of 0 are not counted.
+-- returns visitors: Distinct visitors whose payments, refunds too, it is credited with.
 -- returns currency: The currency of the revenue.
 SELECT channel, source, medium, campaign, revenue, payments, visitors, currency
 FROM (

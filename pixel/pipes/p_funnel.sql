@@ -1,8 +1,9 @@
 -- title: Funnel
 -- about: How many visitors take each step after the one before it, later in time, within the window of their first step.
---   Each visitor counts for the furthest of all their tries. Steps are events in the range that the filters keep.
--- steps: list of 2..10. The steps in order, each one of path:/pricing, path:/blog/* (all that begins so), goal:signup and payment;
---   repeated, or in one value with commas between them.
+--   Each visitor counts for the furthest of all their tries, each of which is on one website. Steps are events in the
+--   range that the filters keep.
+-- steps: list of 2..10. The steps in order, each one of path:/pricing, path:/blog/* (all that begins so), goal:signup and
+--   payment (a refund is one too); repeated, or in one value with commas between them.
 -- window_hours: 1..2160, default 168. How long after the first step the others may come.
 -- returns step: Number of the step, from 1.
 -- returns label: The step as it was asked for.

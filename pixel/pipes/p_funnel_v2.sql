@@ -1,8 +1,8 @@
 -- title: Funnel by source
 -- about: The funnel for each source: where the session came from in which a visitor took the first step, of the earliest
---   try that led as far as any. With the time between steps on that way.
--- steps: list of 2..10. The steps in order, each one of path:/pricing, path:/blog/* (all that begins so), goal:signup and payment;
---   repeated, or in one value with commas between them.
+--   try that led as far as any. With the time between steps on that way. A try is on one website.
+-- steps: list of 2..10. The steps in order, each one of path:/pricing, path:/blog/* (all that begins so), goal:signup and
+--   payment (a refund is one too); repeated, or in one value with commas between them.
 -- window_hours: 1..2160, default 168. How long after the first step the others may come.
 -- returns entry_channel: Channel of the session of the first step.
 -- returns entry_source: Source of the session of the first step.
@@ -26,54 +26,62 @@ FROM (
         entry_channel,
         entry_source,
         step,
-        uniqExactIf(visitor, length(way) >= step)    AS visitors,
+        countIf(length(way) >= step)                 AS visitors,
         quantileExactInclusiveIf(0.5)(if(step = 1, 0, way[step] - way[step - 1]), length(way) >= step) AS median
     FROM (
-        SELECT
-            visitor,
-            arrayMap(way -> within_window(way, {window_hours:UInt32}), ways_of(times, bits, {steps:Array(String)})) AS ways,
-            arrayMax(arrayMap(way -> length(way), ways))                          AS furthest,
-            arrayFirst(way -> length(way) = furthest, ways)                       AS way,
-            origins[arrayFirstIndex(hit -> at(hit) = way[1], hits)]               AS origin
+        -- Of several websites that one counts on which the way leads furthest or, of equals, starts first.
+        SELECT argMin(came, rank) AS origin, argMin(longest, rank) AS way
         FROM (
             SELECT
-                visitor, hits, origins,
-                arrayFilter((hit, step, head) -> step != 0 AND is_kept(hit) AND is_from(head)
-                    AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), hits, own, heads) AS steps_taken,
-                arrayMap(hit -> at(hit), steps_taken)                             AS times,
-                arrayFilter((step, hit, head) -> step != 0 AND is_kept(hit) AND is_from(head)
-                    AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), own, hits, heads) AS bits
+                visitor,
+                arrayMap(way -> within_window(way, {window_hours:UInt32}), ways_of(times, bits, {steps:Array(String)})) AS ways,
+                arrayMax(arrayMap(way -> length(way), ways))                      AS furthest,
+                arrayFirstIndex(way -> length(way) = furthest, ways)              AS place,
+                ways[place]                                                       AS longest,
+                steps_taken[place]                                                AS first,
+                bitShiftLeft(toUInt64(10 - furthest), 60) + bitShiftRight(first, 4) AS rank,
+                origins[indexOf(hits, first)]                                     AS came
             FROM (
                 SELECT
-                    any(visitor)                                                  AS visitor,
-                    groupArray(marked)                                            AS unsorted,
-                    arraySort(unsorted)                                           AS hits,
-                    in_order(groupArray(taken), unsorted)                         AS own,
-                    heads_of(hits, nexts_of(hits), visitor)                       AS heads,
-                    arrayFill((origin, hit, head) -> hit = head, in_order(groupArray(origin), unsorted), hits, heads) AS origins
+                    visitor, hits, origins,
+                    arrayFilter((hit, step, head) -> step != 0 AND is_kept(hit) AND is_from(head)
+                        AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), hits, own, heads) AS steps_taken,
+                    arrayMap(hit -> at(hit), steps_taken)                             AS times,
+                    arrayFilter((step, hit, head) -> step != 0 AND is_kept(hit) AND is_from(head)
+                        AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), own, hits, heads) AS bits
                 FROM (
                     SELECT
-                        person, visitor, marked, origin,
-                        is_step({steps:Array(String)}[1], hit, path, goal) * 2
-                        + is_step({steps:Array(String)}[2], hit, path, goal) * 4
-                        + is_step({steps:Array(String)}[3], hit, path, goal) * 8
-                        + is_step({steps:Array(String)}[4], hit, path, goal) * 16
-                        + is_step({steps:Array(String)}[5], hit, path, goal) * 32
-                        + is_step({steps:Array(String)}[6], hit, path, goal) * 64
-                        + is_step({steps:Array(String)}[7], hit, path, goal) * 128
-                        + is_step({steps:Array(String)}[8], hit, path, goal) * 256
-                        + is_step({steps:Array(String)}[9], hit, path, goal) * 512
-                        + is_step({steps:Array(String)}[10], hit, path, goal) * 1024 AS taken
-                    FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                      since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                                      bots = {bots:String}, filters = {filters:Array(String)})
-                    WHERE visitor != 0
+                        any(visitor)                                                  AS visitor,
+                        groupArray(marked)                                            AS unsorted,
+                        arraySort(unsorted)                                           AS hits,
+                        in_order(groupArray(taken), unsorted)                         AS own,
+                        heads_of(hits, nexts_of(hits), visitor)                       AS heads,
+                        arrayFill((origin, hit, head) -> hit = head, in_order(groupArray(origin), unsorted), hits, heads) AS origins
+                    FROM (
+                        SELECT
+                            person, visitor, marked, origin,
+                            is_step({steps:Array(String)}[1], hit, path, goal) * 2
+                            + is_step({steps:Array(String)}[2], hit, path, goal) * 4
+                            + is_step({steps:Array(String)}[3], hit, path, goal) * 8
+                            + is_step({steps:Array(String)}[4], hit, path, goal) * 16
+                            + is_step({steps:Array(String)}[5], hit, path, goal) * 32
+                            + is_step({steps:Array(String)}[6], hit, path, goal) * 64
+                            + is_step({steps:Array(String)}[7], hit, path, goal) * 128
+                            + is_step({steps:Array(String)}[8], hit, path, goal) * 256
+                            + is_step({steps:Array(String)}[9], hit, path, goal) * 512
+                            + is_step({steps:Array(String)}[10], hit, path, goal) * 1024 AS taken
+                        FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                                          since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                                          bots = {bots:String}, filters = {filters:Array(String)})
+                        WHERE visitor != 0
+                    )
+                    GROUP BY person
+                    HAVING bitTest(groupBitOr(taken), 1)
                 )
-                GROUP BY person
-                HAVING bitTest(groupBitOr(taken), 1)
             )
+            WHERE furthest > 0
         )
-        WHERE furthest > 0
+        GROUP BY visitor
     ) AS taken
     INNER JOIN (
         SELECT origin, any(channel) AS entry_channel, any(source) AS entry_source

@@ -1,5 +1,6 @@
 -- title: AI assistants
--- about: Visits that an AI assistant sent: sessions whose first event came from one, by visitors.
+-- about: Visits that an AI assistant sent: sessions whose first event came from one, by visitors. An event without a
+--   visitor stands for itself.
 -- returns llm_engine: The assistant, such as chatgpt, claude or perplexity.
 -- returns visitors: Distinct visitors with an event in the range, in a session that it sent.
 -- returns sessions: Sessions starting in the range that it sent.

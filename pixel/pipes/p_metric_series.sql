@@ -11,7 +11,8 @@
 -- returns previous_value: The figure in the bucket at the same place of the range before; null when not asked for.
 --
 -- The buckets that are asked for come from the server, which knows the zones: their names, starts and, of the range
--- before, starts (-1 for none), in milliseconds. `edges` are all those starts, and the ends of both, in order.
+-- before, starts (-1 for none), in milliseconds. `edges` are all those starts, and the ends of both, in order. What lies
+-- from the first edge to the last is the range that is read, and 24 hours around it for sessions.
 WITH
     if({currency:String} != '', {currency:String}, assumeNotNull((
         SELECT any(currency)

@@ -1,6 +1,6 @@
 -- title: Is the pixel working?
 -- about: Whether events arrive from each website, and what was dropped in the last 24 hours. The range and the filters do
---   not matter. A website from which nothing ever came, nothing refused either, has no row.
+--   not matter. A website from which nothing ever came, and of which nothing was dropped in 24 hours, has no row.
 -- returns website_id: The website.
 -- returns status: ok: an event of a person arrived within 24 hours. silent: some did, but before. no_data: none ever did.
 -- returns last_event_at: When the last event of a person arrived, in UTC; null if none did.

@@ -1,7 +1,7 @@
 -- title: Traffic sources
 -- about: Where sessions came from, by visitors: the source of a session is that of its first event. A row for each
 --   source that has a session starting in the range, or a conversion or payment in the range.
--- currency: default "". Count revenue in this currency; empty is the one with the most payments.
+-- currency: default "". Count revenue in this currency; empty is the one with the most payments in the range.
 -- returns channel: Channel of the session, such as search or direct.
 -- returns source: Source of the session.
 -- returns medium: Medium of the session.
@@ -11,7 +11,7 @@
 -- returns bounce_rate: Share of those sessions that are one pageview and nothing else, 0 to 1.
 -- returns conversions: Goals reached in the range.
 -- returns revenue: Payments in the range less refunds, in one currency.
--- returns currency: That currency; empty when there were no payments.
+-- returns currency: That currency; empty when there were no payments in the range.
 WITH
     if({currency:String} != '', {currency:String}, assumeNotNull((
         SELECT any(currency)

@@ -85,8 +85,8 @@ CREATE OR REPLACE FUNCTION ways_of AS (times, bits, steps) -> arrayFold(
         -- Of no events at all there is no next one either.
         arrayReverseFill(
             (way, time, next) -> next != time,
-            arrayResize(arrayPopFront(arrayReverseFill(way -> notEmpty(way), ways)), length(times), emptyArrayInt64()),
-            times, arrayResize(arrayPopFront(times), length(times), 0))),
+            arrayPopFront(arrayPushBack(arrayReverseFill(way -> notEmpty(way), ways), emptyArrayInt64())),
+            times, arrayPopFront(arrayPushBack(times, 0)))),
     arrayReverse(arrayEnumerate(steps)),
     arrayMap(time -> emptyArrayInt64(), times));
 

@@ -1,0 +1,104 @@
+"""What single reports must never get wrong, each told as a story."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pixel import pipes
+from pixel.metrics import FILTERS
+from tests.pipes.definitions import DAY, PAUSE, TICK
+from tests.pipes.worlds import QUESTION, event
+
+SINCE = datetime(2026, 10, 1, tzinfo=UTC)
+HOSTILE = [
+    "'", '"', "\\", "\\'", "\t", "\n", "\r", "\0", "\\N", "{x:String}", "--", "/*", "%s", "$a$", "',''", "]", "path=x", "é😀",
+]  # fmt: skip
+
+
+def pageview(number, **fields):
+    return event(f"e{number}", SINCE + timedelta(minutes=number), **fields)
+
+
+def test_hostile_filter_values_are_plain_text(warehouse):
+    warehouse.holds([pageview(n, path="/" + value, campaign=value) for n, value in enumerate(HOSTILE)])
+    for value in HOSTILE:
+        rows = warehouse.ask("p_top_pages", QUESTION | {"filters": {"path": ["/" + value, "nowhere"]}})
+        assert [row["path"] for row in rows] == ["/" + value]
+    # They are one session, whose campaign is that of its first event.
+    for campaigns, found in ((HOSTILE[:1], len(HOSTILE)), (HOSTILE[1:], 0)):
+        assert len(warehouse.ask("p_top_pages", QUESTION | {"filters": {"campaign": campaigns}})) == found
+
+
+def test_a_value_that_looks_like_another_filter_is_only_a_value(warehouse):
+    warehouse.holds([pageview(1, path="country=DE", country="FR"), pageview(2, path="/", country="DE")])
+    rows = warehouse.ask("p_top_pages", QUESTION | {"filters": {"path": ["country=DE"]}})
+    assert [row["path"] for row in rows] == ["country=DE"]
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter_keeps_what_equals_it_of_events_and_of_sessions(warehouse, name):
+    kind = {"goal": "custom"}.get(name, "pageview")
+    values = ("/x", "/y", "")
+    warehouse.holds([pageview(n, name=kind, visitor_id=f"v{n}", **{name: value}) for n, value in enumerate(values)])
+    for wanted, found in ((["/x"], 1), (["", "z"], 1)):
+        asked = QUESTION | {"filters": {name: wanted}}
+        assert sum(row["events"] for row in warehouse.ask("p_events_catalog", asked)) == found
+        assert len(warehouse.ask("p_sessions_list", asked)) == found
+
+
+def test_the_hour_that_clocks_repeat_is_two(warehouse):
+    night = datetime(2026, 10, 25, tzinfo=UTC)
+    times = [night + timedelta(minutes=30 + 60 * n) for n in range(3)]
+    warehouse.holds([event(f"e{n}", time, visitor_id=f"v{n}") for n, time in enumerate(times)])
+    berlin = {"timezone": "Europe/Berlin", "from": "2026-10-25", "to": "2026-10-25"}
+    rows = warehouse.ask("p_metric_series", QUESTION | berlin | {"granularity": "hour", "limit": 4, "offset": 2})
+    assert [(row["bucket"][11:], row["value"]) for row in rows] == [
+        ("02:00:00+02:00", 1), ("02:00:00+01:00", 1), ("03:00:00+01:00", 1), ("04:00:00+01:00", 0),
+    ]  # fmt: skip
+
+
+def test_an_event_of_the_next_minutes_is_not_counted_in_this_hour(warehouse):
+    now = SINCE + timedelta(minutes=58)
+    warehouse.holds([event("e1", now), event("e2", now + timedelta(minutes=4))])
+    rows = warehouse.ask("p_metric_series", QUESTION | {"now": now, "granularity": "hour", "metric": "pageviews"})
+    assert [row["value"] for row in rows] == [1]
+
+
+def test_a_day_without_its_first_hour_is_compared_with_the_whole_day_before(warehouse):
+    day = datetime(2022, 3, 20, 20, 30, tzinfo=UTC)
+    warehouse.holds([event("e1", day), event("e2", day + DAY)])
+    tehran = {"timezone": "Asia/Tehran", "from": "2022-03-22", "to": "2022-03-22", "compare": "previous"}
+    [row] = warehouse.ask("p_metric_series", QUESTION | tehran)
+    assert (row["value"], row["previous_value"]) == (1, 1)
+
+
+@pytest.mark.parametrize("pipe", sorted(pipes.all()))
+def test_a_day_that_never_was_can_be_asked_about(warehouse, pipe):
+    moment = datetime(2011, 12, 30, 10, tzinfo=UTC)
+    warehouse.holds(
+        [event("e1", moment), event("e2", moment, name="payment", currency="EUR"), event("e3", moment - TICK)]
+    )
+    samoa = {"timezone": "Pacific/Apia", "from": "2011-12-30", "to": "2011-12-30"}
+    rows = warehouse.ask(pipe, QUESTION | samoa)
+    assert [row for row in rows if "step" not in row] == [] or pipe == "p_pixel_healthcheck"
+
+
+@pytest.mark.parametrize(("pause", "seconds"), [(PAUSE, [1800]), (PAUSE + TICK, [0, 0])])
+def test_a_pause_of_exactly_30_minutes_continues_a_session(warehouse, pause, seconds):
+    warehouse.holds([event("e2", SINCE + pause), event("e1", SINCE)], parts=2)
+    assert [row["seconds"] for row in warehouse.ask("p_sessions_list", QUESTION)] == seconds
+
+
+def test_a_session_keeps_its_id_in_any_range(warehouse):
+    warehouse.holds([pageview(n) for n in range(0, 3000, 40)])
+    all_ids = [row["session_id"] for row in warehouse.ask("p_sessions_list", QUESTION)]
+    first_day = warehouse.ask("p_sessions_list", QUESTION | {"to": QUESTION["from"]})
+    assert all_ids[-len(first_day) :] == [row["session_id"] for row in first_day]
+
+
+@pytest.mark.parametrize("pipe", sorted(pipes.all()))
+def test_a_report_is_of_its_workspace_alone(warehouse, pipe):
+    told = {"workspace_id": "ws_1", "website_id": "admx_a", "visitor_id": "ada", "user_id": "u", "received_at": SINCE}
+    dropped = {"workspace_id": "ws_1", "website_id": "admx_a", "at": QUESTION["now"], "reason": "bot", "events": 1}
+    warehouse.holds([pageview(1), pageview(2, name="payment", currency="EUR")], 1, [told], [dropped])
+    assert warehouse.ask(pipe, QUESTION | {"workspace": "ws_2"}) == []
