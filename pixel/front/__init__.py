@@ -43,7 +43,7 @@ def take_in():
     if user is None:
         form.refuse(None, "No account has this e-mail and password.")
         return pages.again("front/sign_in.html", form=form)
-    return _signed_in(user, pages.local(form.next.data or "/"))
+    return _signed_in(user, session.get("link") or pages.local(form.next.data or "/"))
 
 
 @front.post("/sign-out")
@@ -117,7 +117,9 @@ def follow_link(token):
         return _link_page(link, form, 400)
     password = form.password.data if "password" in form else None
     if password is None and not _is_signed_in_as(link.email):
-        return redirect(access.sign_in_address(), 303)
+        # Not as `next`: a link's address is a secret, and other addresses are kept in many places.
+        session["link"] = request.path
+        return redirect("/sign-in", 303)
     try:
         user = members.follow(token, password, g.entry.request_id)
     except ValueError as refusal:
