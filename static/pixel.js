@@ -1,4 +1,4 @@
-// Counts views, goals and payments: /docs/install
+// The manual: /docs/install
 if (!window.pixel?.visitorId) try {
   const { src, dataset } = document.currentScript;
   const api = dataset.api || new URL("api/event", src);
@@ -30,7 +30,7 @@ if (!window.pixel?.visitorId) try {
   const send = safe((body, at = Date.now()) => {
     const later = safe((answer) => (answer?.status < 429 ? retry() : queue((hits) => hits.push([body, at]))));
     if (!navigator.onLine) return later();
-    safe(() => fetch(api, { method: "POST", body, keepalive: true, credentials: "omit" }).then(later, later))() || navigator.sendBeacon(api, body) || later();
+    safe(() => event?.type != "pagehide" && fetch(api, { method: "POST", body, keepalive: true, credentials: "omit" }).then(later, later))() || navigator.sendBeacon(api, body) || later();
   });
 
   const text = (value, most = 1000) => String(value).slice(0, most).replace(/\p{Cs}/gu, "");
@@ -40,31 +40,31 @@ if (!window.pixel?.visitorId) try {
     if (permitted() && !location.pathname.match(`^(${dataset.exclude?.replaceAll("*", ".*").replaceAll(",", "|")})$`))
       send(JSON.stringify({ website_id: dataset.websiteId, name, visitor_id: visitor(), ...facts }));
   };
-  const event = (name, facts, props) => {
+  const hit = (name, facts, props) => {
     view();
     if (facts) props = texts({ ...props, ...Object.fromEntries(new URLSearchParams(box.pxl_first)) });
     tell(name, { event_id: random(), timestamp: new Date(), url: text(location, 2000), title: text(document.title), referrer, props, ...facts });
   };
   const view = safe(() => {
     if (!permitted() || seen == location.href) return;
-    const tags = location.search.match(/(utm_\w+|\w+clk?id)=[^&]+/g);
+    const tags = location.search.match(/(utm_|\w+clk?id=)[^&]+/g);
     if (tags) box.pxl_first ||= "first_" + tags.join("&first_");
     if (seen) referrer = seen;
     seen = location.href;
-    event("pageview");
+    hit("pageview");
   });
 
   const calls = {
-    track: (goal, props) => event("custom", { goal: text(goal, 64), value: +props?.value || undefined }, props),
-    payment: ({ amount, props, ...facts }) => event("payment", { ...texts(facts), amount: (+amount).toFixed(4) }, props),
+    track: (goal, props) => hit("custom", { goal: text(goal, 64), value: +props?.value || void 0 }, props),
+    payment: ({ amount, props, ...facts }) => hit("payment", { ...texts(facts), amount: (+amount).toFixed(4) }, props),
     identify: ({ traits, ...who }) => visitor() && tell("identify", { ...texts(who), traits: texts(traits) }),
     consent(given) {
       box.pxl_consent = +given;
       if (given) return view();
+      document.cookie = "pxl_vid=;path=/;max-age=0";
       delete box.pxl_vid;
       delete box.pxl_first;
       delete box.pxl_queue;
-      document.cookie = "pxl_vid=;path=/;max-age=0";
     },
   };
   const pixel = safe((call, ...given) => calls[call](...given));
@@ -89,10 +89,10 @@ if (!window.pixel?.visitorId) try {
     if (goal) calls.track(goal.dataset.pixelGoal);
     const { host, pathname } = target.closest("a") || location;
     const url = host + pathname;
-    if (/\.(pdf|zip|gz|exe|csv|docx?|xlsx?|pptx?|mp[34])$/.test(url)) noted("downloads", { url });
+    if (/\.(pdf|zip|csv|docx?|xlsx?|pptx?|mp[34])$/.test(url)) noted("downloads", { url });
     if (host && host != location.host) noted("outbound", { url });
   });
-  on("submit", ({ target }) => noted("forms", { form: target.id }));
+  on("submit", ({ target }) => noted("forms", { form: target.attributes.id?.value }));
   on("scroll", () => {
     if (scrolled == seen || scrollY + innerHeight < 0.9 * document.body.scrollHeight) return;
     scrolled = seen;
