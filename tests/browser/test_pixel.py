@@ -349,7 +349,7 @@ def test_a_storm_of_reloads_counts_nothing_twice(host, reports, browser):
         if (sessionStorage.loads < 12) setTimeout(() => location.reload(), 20 * sessionStorage.loads);
     </script>"""
     ada = browser().opens(host.site("storm", body=storm) + "/")
-    ada.page.wait_for_function("sessionStorage.loads == 12 && document.readyState == 'complete' && window.pixel")
+    ada.page.wait_for_function("sessionStorage.loads == 12 && document.readyState == 'complete' && !!window.pixel")
     ada.calls("track", "end")
     becomes(lambda: "end" in reports.story(ada.visitor), True)
     ids = {hit["event_id"] for hit in ada.sent}
