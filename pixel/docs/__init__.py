@@ -14,6 +14,7 @@ docs.entry = "open"
 #: The manual's pages in order, by the end of their address.
 PAGES = {
     "": "Start",
+    "/install": "Install",
     "/quickstart": "Quickstart",
     "/authentication": "Authentication",
     "/rate-limits": "Rate limits",
@@ -52,6 +53,12 @@ _RETRIES = (Path(__file__).parents[2] / "templates/docs/send.py.txt").read_text(
 def index():
     """What this is, and where to go from here."""
     return _page("index", scopes=list(Scope), calls=current_app.config["RATELIMIT_API"])
+
+
+@docs.get("/install")
+def install():
+    """The pixel: how it gets into a page, and what it does there."""
+    return _page("install", here=current_app.config["public_url"])
 
 
 @docs.get("/quickstart")
