@@ -9,30 +9,34 @@ SELECT referrer, visitors, sessions, pageviews
 FROM (
     SELECT
         host,
-        uniqExactIf(visitor, visitor != 0)                        AS visitors,
-        uniqExactIf((person, head), visitor != 0
-            AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})) AS sessions,
+        -- As for pages: each visitor's first view from a host is known, but a visitor of several websites is gathered
+        -- several times.
+        countIf(nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)
+            + uniqExactIf(visitor, visitor != 0 AND length({websites:Array(String)}) != 1) AS visitors,
+        countIf(nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})) AS sessions,
         count()                                                   AS pageviews
     FROM (
-        SELECT person, visitor, hit, host, head
-        FROM (
-            SELECT
-                person,
-                any(visitor)                                        AS visitor,
-                groupArray(marked)                                  AS unsorted,
-                arraySort(unsorted)                                 AS hits,
-                in_order(groupArray(if(referrer = '', 0, cityHash64(referrer))), unsorted) AS hosts,
-                heads_of(hits, nexts_of(hits), visitor)             AS heads
-            FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                              bots = {bots:String}, filters = {filters:Array(String)})
-            GROUP BY person
-            HAVING max(referrer) != ''
-        )
-        ARRAY JOIN hits AS hit, hosts AS host, heads AS head
-        WHERE host != 0 AND is_view(hit) AND is_kept(hit) AND is_from(head)
-            AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+        SELECT
+            any(visitor)                                          AS visitor,
+            groupArray(marked)                                    AS unsorted,
+            arraySort(unsorted)                                   AS hits,
+            in_order(groupArray(if(referrer = '', 0, cityHash64(referrer))), unsorted) AS hosts,
+            heads_of(hits, nexts_of(hits), visitor)               AS heads,
+            arrayMap((hit, host, head) -> host != 0 AND is_view(hit) AND is_kept(hit) AND is_from(head)
+                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), hits, hosts, heads) AS referred,
+            arrayFilter((host, yes) -> yes, hosts, referred)      AS from_hosts,
+            arrayFilter((head, yes) -> yes, heads, referred)      AS of_sessions
+        FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
+                          since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                          bots = {bots:String}, filters = {filters:Array(String)})
+        GROUP BY person
+        HAVING max(referrer) != ''
     )
+    ARRAY JOIN
+        from_hosts AS host,
+        of_sessions AS head,
+        arrayEnumerateUniq(from_hosts) AS nth,
+        arrayEnumerateUniq(from_hosts, of_sessions) AS nth_of_session
     GROUP BY host
 ) AS figures
 INNER JOIN (
