@@ -2,6 +2,7 @@
 
 import logging
 import select
+import signal
 import time
 
 from gunicorn.dirty import DirtyApp
@@ -103,7 +104,10 @@ class EngineProcess(DirtyApp):
 
     def init(self):
         die_with_parent()
+        # Until the engine is open there is nothing to finish, and gunicorn's own handler would only be looked at then.
+        orderly = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         warehouse.become_engine()
+        signal.signal(signal.SIGTERM, orderly)
 
     def close(self):
         warehouse.stop()

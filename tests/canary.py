@@ -50,7 +50,8 @@ def watch(app):
 
     def answered(response):
         note(f"address of {request.endpoint}", response.headers.get("Location", ""))
-        if response.mimetype in ("text/html", "application/json") and not response.direct_passthrough:
+        # A caller of the API is told back what they sent; a page may be looked at by somebody else.
+        if response.mimetype == "text/html" and not response.direct_passthrough:
             note(request.endpoint, response.get_data(as_text=True))
         return response
 
