@@ -46,7 +46,11 @@ class Asked:
         self.runs = [run for run in self.all if self.comes_from(run)]
         self.whole = [run for run in self.runs if run[0]["visitor_id"]]
         self.sessions = [run for run in self.whole if self.in_range(run[0]) and any(map(self.keeps, run))]
-        self.events = sorted((e for run in self.runs for e in run if self.in_range(e) and self.keeps(e)), key=order)
+        self.events = sorted(self.counted(self.runs), key=order)
+
+    def counted(self, runs):
+        """The events of some runs that count."""
+        return [e for run in runs for e in run if self.in_range(e) and self.keeps(e)]
 
     def in_range(self, event):
         return self.since <= event["timestamp"] < self.until

@@ -211,7 +211,7 @@ def p_traffic_sources(world):
     money = world.question["currency"] or currency(world)
     rows = []
     for source, runs in grouped(asked.runs, source_of).items():
-        those = [e for run in runs for e in run if e in asked.events]
+        those = asked.counted(runs)
         sessions = [run for run in runs if run in asked.sessions]
         if sessions or any(e["name"] != "pageview" for e in those):
             rows.append(dict(zip(SOURCE, source, strict=True)) | {
@@ -247,7 +247,7 @@ def p_llm_traffic(world):
     asked = Asked(world)
     rows = []
     for engine, runs in grouped(asked.runs, lambda run: run[0]["llm_engine"]).items():
-        those = [e for run in runs for e in run if e in asked.events]
+        those = asked.counted(runs)
         paths = [e["path"] for e in views(those)]
         row = {
             "llm_engine": engine,

@@ -40,13 +40,13 @@ PACES = [
 ]
 SITES = [("ws_1", "admx_a")] * 5 + [("ws_1", "admx_b")] * 2 + [("ws_2", "admx_c")]
 WEBSITES = [["admx_a"], ["admx_a"], ["admx_a", "admx_b"], ["admx_a", "admx_b", "admx_c"], ["admx_b"]]
-VISITORS = ["ada", "ada", "bob", "ada phone", ""]
+VISITORS = ["ada", "ada", "bob", "ada phone", "", *(f"visitor {n}" for n in range(6))]
 NAMES = ["pageview", "pageview", "pageview", "custom", "payment"]
 PATHS = ["/", "/é", "/b", "/b/c"]
 STEPS = ["path:/*", "path:/*", "path:/", "path:/b*", "path:/b", "path:/é", "goal:signup", "goal:path=/", "payment"]
 #: Channel, source, medium, campaign, referrer, assistant: of an event itself.
 ORIGINS = [
-    ("Direct", "Direct", "", "", "", ""),
+    *[("Direct", "Direct", "", "", "", "")] * 3,
     ("Organic Search", "Google", "organic", "", "google.com", ""),
     ("Organic Search", "Bing", "organic", "", "bing.com", ""),
     ("Email", "News", "email", "x=y", "", ""),
@@ -108,7 +108,7 @@ def world(chance):
 def _lives(chance, since, until):
     """Some visitors' events, each at a pace, from long before the range, from near its edges or from within it."""
     number = 0
-    for _ in range(chance.choice([0, 1, *range(2, 14)])):
+    for _ in range(chance.choice([0, 1, 3, *range(12, 40)])):
         who, dressed = _who(chance), chance.choice([0.3, 1])
         pace, begins = chance.choice(PACES)
         moment = chance.choice([since, since, since, until - DAY / 2, until]) + chance.choice(begins)
