@@ -19,8 +19,9 @@ FROM (
     SELECT
         origin,
         currency,
-        round(sum(amount * share), 4)               AS revenue,
-        round(sumIf(share, amount > 0), 4)          AS payments,
+        -- Floats would give another sum in another order.
+        toFloat64(round(sum(toDecimal128(amount * share, 10)), 4)) AS revenue,
+        toFloat64(round(sumIf(toDecimal128(share, 10), amount > 0), 4)) AS payments,
         uniqExactIf(visitor, visitor != 0)          AS visitors
     FROM (
         SELECT

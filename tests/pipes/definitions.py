@@ -39,14 +39,18 @@ class Asked:
         self.question = world.question
         first, end = bounds(world.question)
         self.since, self.until = since or first, until or end
-        near = [e for e in of_websites(world) if self._near(e) and self._wanted(e)]
+        near = [e for e in of_websites(world.events, world.question) if self._near(e) and self._wanted(e)]
         by_visitor = grouped(sorted(near, key=order), lambda e: (e["website_id"], e["visitor_id"] or e["event_id"]))
         #: Every session, and every event without a visitor as a list of its own, whatever the filters.
         self.all = [run for visits in by_visitor.values() for run in split(visits)]
         self.runs = [run for run in self.all if self.comes_from(run)]
         self.whole = [run for run in self.runs if run[0]["visitor_id"]]
         self.sessions = [run for run in self.whole if self.in_range(run[0]) and any(map(self.keeps, run))]
-        self.events = sorted((e for run in self.runs for e in run if self.in_range(e) and self.keeps(e)), key=order)
+        self.events = sorted(self.counted(self.runs), key=order)
+
+    def counted(self, runs):
+        """The events of some runs that count."""
+        return [e for run in runs for e in run if self.in_range(e) and self.keeps(e)]
 
     def in_range(self, event):
         return self.since <= event["timestamp"] < self.until
@@ -68,10 +72,9 @@ class Asked:
         return all(event[name] in filters[name] for name in names if name in filters)
 
 
-def of_websites(world):
-    """The events of the websites that are asked about, of whatever time."""
-    asked = world.question
-    return [e for e in world.events if e["workspace_id"] == asked["workspace"] and e["website_id"] in asked["websites"]]
+def of_websites(rows, asked):
+    """Those of the websites that are asked about, of whatever time."""
+    return [one for one in rows if one["workspace_id"] == asked["workspace"] and one["website_id"] in asked["websites"]]
 
 
 def order(event):
@@ -95,7 +98,7 @@ def currency(world, whose=None):
     since, until = bounds(world.question)
     counts = Counter(
         e["currency"]
-        for e in of_websites(world)
+        for e in of_websites(world.events, world.question)
         if e["name"] == "payment" and since <= e["timestamp"] < until and (whose is None or e["visitor_id"] in whose)
     )
     return min(counts, key=lambda currency: (-counts[currency], currency), default="")

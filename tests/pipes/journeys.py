@@ -50,7 +50,7 @@ def p_retention_cohort(world):
 
 
 def p_funnel(world):
-    if not of_websites(world):
+    if not of_websites(world.events, world.question):
         return []
     best = _best_ways(world, Asked(world))
     return page(_steps(world.question, list(best.values())), world.question)
@@ -128,27 +128,30 @@ def _entry(asked, event):
 
 def p_attributed_revenue(world):
     """All rows, whatever the page."""
-    asked, window = world.question, timedelta(days=world.question["window_days"])
+    return [
+        dict(zip((*SOURCE, "currency"), key, strict=True))
+        | {
+            "revenue": sum(float(payment["amount"]) * share for _, payment, share in credits),
+            "payments": sum(share for _, payment, share in credits if payment["amount"] > 0),
+            "visitors": visitors(payment for _, payment, _ in credits),
+        }
+        for key, credits in grouped(_credits(world), lambda credit: credit[0]).items()
+    ]
+
+
+def _credits(world):
+    """Each share of a payment that a session is credited with, as (source and currency, payment, share)."""
+    window = timedelta(days=world.question["window_days"])
     here = Asked(world)
     read = Asked(world, here.since - window)
-    rows = {}
     for own in read.all:
         for payment in own:
-            if payment["name"] != "payment" or not here.in_range(payment) or not here.keeps(payment):
-                continue
-            touches = sorted(_touches(read, own, payment, window), key=lambda run: order(run[0]))
-            weights = _WEIGHTS[asked["model"]](touches, payment)
-            for run, weight in zip(touches, weights, strict=True):
-                if weight and read.comes_from(run):
-                    row = rows.setdefault(
-                        (*source_of(run), payment["currency"]), {"revenue": 0, "payments": 0, "who": []}
-                    )
-                    row["revenue"] += float(payment["amount"]) * weight / sum(weights)
-                    row["payments"] += weight / sum(weights) if payment["amount"] > 0 else 0
-                    row["who"].append(payment)
-    for key, row in rows.items():
-        row |= {**dict(zip((*SOURCE, "currency"), key, strict=True)), "visitors": visitors(row.pop("who"))}
-    return list(rows.values())
+            if payment["name"] == "payment" and here.in_range(payment) and here.keeps(payment):
+                touches = sorted(_touches(read, own, payment, window), key=lambda run: order(run[0]))
+                weights = _WEIGHTS[world.question["model"]](touches, payment)
+                for run, weight in zip(touches, weights, strict=True):
+                    if weight and read.comes_from(run):
+                        yield (*source_of(run), payment["currency"]), payment, weight / sum(weights)
 
 
 def _touches(read, own, payment, window):
@@ -195,8 +198,7 @@ _WEIGHTS = {
 def linked(world):
     """All visitor ids of the same user on the websites that are asked about, in no order."""
     asked = world.question
-    told = [one for one in world.identities if one["workspace_id"] == asked["workspace"]]
-    told = [one for one in told if one["website_id"] in asked["websites"]] + of_websites(world)
+    told = of_websites([*world.identities, *world.events], asked)
     known, before = {asked["visitor_id"]}, set()
     while known != before:
         before = set(known)
@@ -215,38 +217,38 @@ def p_visitor_profile(world):
     events = [e for e in asked.events if e["visitor_id"] in ids]
     if not events:
         return []
-    told = [
-        one
-        for one in world.identities
-        if one["visitor_id"] in ids and one["workspace_id"] == world.question["workspace"]
-    ]
-    told = sorted(
-        (one for one in told if one["website_id"] in world.question["websites"]), key=lambda one: one["received_at"]
-    )
-    money = currency(world, ids)
-    first = events[0]
+    row = _seen(world, asked, ids, events) | _known(world, ids, events)
+    return page([row | {"visitor_id": world.question["visitor_id"], "visitor_ids": sorted(ids)}], world.question)
 
-    def known(name, events):
+
+def _seen(world, asked, ids, events):
+    money = currency(world, ids)
+
+    def first(name, events):
         return next((e[name] for e in events if e[name]), "")
 
-    row = {
-        "visitor_id": world.question["visitor_id"],
-        "visitor_ids": sorted(ids),
-        "first_seen": iso(first["timestamp"]),
+    return {
+        "first_seen": iso(events[0]["timestamp"]),
         "last_seen": iso(events[-1]["timestamp"]),
         "sessions": sum(run[0]["visitor_id"] in ids for run in asked.sessions),
         "pageviews": len(views(events)),
         "events": len(events),
-        **{name: known(name, events[::-1]) for name in ("country", "device", "browser", "os", "language")},
-        "llm_engine": known("llm_engine", events),
-        **{name: first[name] for name in (*SOURCE, "referrer")},
+        **{name: first(name, events[::-1]) for name in ("country", "device", "browser", "os", "language")},
+        "llm_engine": first("llm_engine", events),
+        **{name: events[0][name] for name in (*SOURCE, "referrer")},
         "revenue": revenue(events, money),
         "currency": money,
+    }
+
+
+def _known(world, ids, events):
+    told = [one for one in of_websites(world.identities, world.question) if one["visitor_id"] in ids]
+    told = sorted(told, key=lambda one: one["received_at"])
+    return {
         "user_ids": sorted({one["user_id"] for one in [*told, *events]} - {""}),
         "emails": sorted({one["email"] for one in told} - {""}),
         "traits": {name: value for one in told for name, value in one["traits"].items()},
     }
-    return page([row], world.question)
 
 
 def p_visitor_timeline(world):

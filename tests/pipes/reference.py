@@ -1,5 +1,6 @@
 """Reports that count events and sessions, done naively: a function each, of the same name, gives the rows wanted."""
 
+from collections import Counter
 from datetime import timedelta
 
 from tests.pipes.definitions import (
@@ -100,19 +101,20 @@ def p_metric_series(world):
     asked, zone = world.question, world.question["timezone"]
     since, until = bounds(asked)
     shown, before = shown_buckets(asked)
-    if not of_websites(world) or not shown:
+    if not of_websites(world.events, asked) or not shown:
         return []
     # What lies around the buckets that are shown is read with them.
     read = Asked(world, min(start for start, *_ in shown + before), max(end for _, end, _ in shown))
     figure = _FIGURES[asked["metric"]]
     money = asked["currency"] or currency(world)
 
+    def name_of(event):
+        return bucket(event["timestamp"], asked["granularity"], zone)
+
     def values(spans, begin, end):
-        events = grouped(
-            _between(read.events, begin, end), lambda e: bucket(e["timestamp"], asked["granularity"], zone)
-        )
-        runs = [run for run in read.sessions if begin <= run[0]["timestamp"] < end]
-        runs = grouped(runs, lambda run: bucket(run[0]["timestamp"], asked["granularity"], zone))
+        events = grouped((e for e in read.events if begin <= e["timestamp"] < end), name_of)
+        starting = [run for run in read.sessions if begin <= run[0]["timestamp"] < end]
+        runs = grouped(starting, lambda run: name_of(run[0]))
         return [figure(events[name], runs[name], money) for *_, name in spans]
 
     now = values(shown, since, until)
@@ -135,34 +137,32 @@ _FIGURES = {
 }
 
 
-def _between(events, begin, end):
-    return [e for e in events if begin <= e["timestamp"] < end]
-
-
 def p_pixel_healthcheck(world):
-    asked = world.question
-    drops = [one for one in world.drops if one["workspace_id"] == asked["workspace"]]
-    lately = [one for one in drops if one["at"] > asked["now"] - DAY]
-    rows = []
-    for website in asked["websites"]:
-        events = [e for e in of_websites(world) if e["website_id"] == website]
-        people = [e for e in events if not e["bot"]]
-        fresh = [e for e in events if e["received_at"] > asked["now"] - DAY]
-        fresh_people = [e for e in fresh if not e["bot"]]
-        dropped = [one for one in lately if one["website_id"] == website]
-        if events or dropped:
-            rows.append({
-                "website_id": website,
-                "status": "ok" if fresh_people else "silent" if people else "no_data",
-                "last_event_at": iso(max(e["received_at"] for e in people)) if people else None,
-                "events_24h": len(fresh_people),
-                "duplicates_24h": sum(one["events"] for one in dropped if one["reason"] == "duplicate"),
-                "rejected_24h": sum(one["events"] for one in dropped if one["reason"] not in ("duplicate", "bot")),
-                "bots_24h": sum(e["bot"] != "" for e in fresh)
-                + sum(one["events"] for one in dropped if one["reason"] == "bot"),
-                "without_visitor_24h": sum(e["visitor_id"] == "" for e in fresh_people),
-            })  # fmt: skip
+    asked, rows = world.question, []
+    events = grouped(of_websites(world.events, asked), lambda e: e["website_id"])
+    drops = [one for one in of_websites(world.drops, asked) if one["at"] > asked["now"] - DAY]
+    dropped = grouped(drops, lambda one: one["website_id"])
+    for website in {*events, *dropped}:
+        rows.append({"website_id": website, **_health(events[website], dropped[website], asked["now"] - DAY)})
     return page(rows, asked, "website_id")
+
+
+def _health(events, drops, lately):
+    people = [e for e in events if not e["bot"]]
+    fresh = [e for e in events if e["received_at"] > lately]
+    fresh_people = [e for e in fresh if not e["bot"]]
+    reasons = Counter()
+    for one in drops:
+        reasons[one["reason"]] += one["events"]
+    return {
+        "status": "ok" if fresh_people else "silent" if people else "no_data",
+        "last_event_at": iso(max(e["received_at"] for e in people)) if people else None,
+        "events_24h": len(fresh_people),
+        "duplicates_24h": reasons["duplicate"],
+        "rejected_24h": reasons.total() - reasons["duplicate"] - reasons["bot"],
+        "bots_24h": sum(e["bot"] != "" for e in fresh) + reasons["bot"],
+        "without_visitor_24h": sum(e["visitor_id"] == "" for e in fresh_people),
+    }
 
 
 # ---------------------------------------------------------------------------------------------- sessions
@@ -211,7 +211,7 @@ def p_traffic_sources(world):
     money = world.question["currency"] or currency(world)
     rows = []
     for source, runs in grouped(asked.runs, source_of).items():
-        those = [e for run in runs for e in run if e in asked.events]
+        those = asked.counted(runs)
         sessions = [run for run in runs if run in asked.sessions]
         if sessions or any(e["name"] != "pageview" for e in those):
             rows.append(dict(zip(SOURCE, source, strict=True)) | {
@@ -247,7 +247,7 @@ def p_llm_traffic(world):
     asked = Asked(world)
     rows = []
     for engine, runs in grouped(asked.runs, lambda run: run[0]["llm_engine"]).items():
-        those = [e for run in runs for e in run if e in asked.events]
+        those = asked.counted(runs)
         paths = [e["path"] for e in views(those)]
         row = {
             "llm_engine": engine,

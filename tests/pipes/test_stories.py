@@ -102,3 +102,72 @@ def test_a_report_is_of_its_workspace_alone(warehouse, pipe):
     dropped = {"workspace_id": "ws_1", "website_id": "admx_a", "at": QUESTION["now"], "reason": "bot", "events": 1}
     warehouse.holds([pageview(1), pageview(2, name="payment", currency="EUR")], 1, [told], [dropped])
     assert warehouse.ask(pipe, QUESTION | {"workspace": "ws_2"}) == []
+
+
+@pytest.mark.parametrize("pipe", ["p_funnel", "p_funnel_v2"])
+def test_a_step_may_come_until_the_window_ends_and_must_come_later_than_the_one_before(warehouse, pipe):
+    asked = QUESTION | {"steps": ["path:/", "goal:signup"], "window_hours": 24}
+    for wait, took in ((timedelta(0), 0), (TICK, 1), (DAY, 1), (DAY + TICK, 0)):
+        warehouse.holds([pageview(0), event("e", SINCE + wait, name="custom", goal="signup")])
+        assert [row["visitors"] for row in warehouse.ask(pipe, asked)] == [1, took], wait
+
+
+def test_a_visitor_counts_in_a_funnel_once_where_the_way_leads_furthest(warehouse):
+    news = {"channel": "Email", "source": "News"}
+    search = {"channel": "Organic Search", "source": "Google"}
+    warehouse.holds([
+        pageview(0, **news, website_id="admx_b"),
+        # This session came from a search, though its second event says otherwise.
+        pageview(1, path="/start", **search), pageview(2, **news), pageview(3, name="payment", currency="EUR"),
+        # Another try that leads as far, and later.
+        pageview(60, **news), pageview(61, name="payment", currency="EUR"),
+    ])  # fmt: skip
+    rows = warehouse.ask("p_funnel_v2", QUESTION | {"websites": ["admx_a", "admx_b"]})
+    assert [(row["entry_source"], row["step"], row["visitors"], row["median_seconds_from_previous"]) for row in rows] == [
+        ("Google", 1, 1, None), ("Google", 2, 1, 60),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "credited"),
+    [
+        ("first_click", {"Google": 90}),
+        ("last_click", {"Direct": 90}),
+        ("last_click_non_direct", {"Bing": 90}),
+        ("linear", {"Google": 30, "Bing": 30, "Direct": 30}),
+        ("position_based", {"Google": 36, "Bing": 18, "Direct": 36}),
+        ("time_decay", {"Google": 12.8571, "Bing": 25.7143, "Direct": 51.4286}),
+    ],
+)
+def test_a_model_shares_a_payment_between_sessions_a_week_apart(warehouse, model, credited):
+    payment = SINCE + 20 * DAY
+    sources = ["Google", "Bing", "Direct"]
+    warehouse.holds([
+        *(event(source, payment - weeks * 7 * DAY, channel="Direct" if source == "Direct" else "Organic Search", source=source)
+          for weeks, source in zip((2, 1, 0), sources, strict=True)),
+        event("paid", payment, name="payment", amount=90, currency="EUR"),
+    ])  # fmt: skip
+    rows = warehouse.ask("p_attributed_revenue", QUESTION | {"model": model})
+    assert {row["source"]: row["revenue"] for row in rows} == credited
+    assert sum(row["payments"] for row in rows) == pytest.approx(1, abs=0.0002)
+
+
+@pytest.mark.parametrize(("age", "source"), [(DAY, "News"), (DAY + TICK, "Direct")])
+def test_a_session_is_credited_that_began_as_long_before_as_the_window_is(warehouse, age, source):
+    payment = SINCE + timedelta(hours=1)
+    warehouse.holds([
+        event("came", payment - age, channel="Email", source="News"),
+        event("paid", payment, name="payment", amount=10, currency="EUR", channel="Direct", source="Direct"),
+    ])  # fmt: skip
+    [row] = warehouse.ask("p_attributed_revenue", QUESTION | {"window_days": 1, "model": "first_click"})
+    assert row["source"] == source
+
+
+@pytest.mark.parametrize("pipe", ["p_top_pages", "p_events_catalog"])
+@pytest.mark.parametrize(("early", "found"), [(0 * TICK, 1), (TICK, 0)])
+def test_a_session_of_more_than_a_day_is_cut_a_day_before_the_range(warehouse, pipe, early, found):
+    begin = SINCE - DAY - early
+    times = [begin + n * PAUSE for n in range(60)]
+    warehouse.holds([event(f"e{n}", time, source="News" if n == 0 else "") for n, time in enumerate(times)])
+    asked = QUESTION | {"filters": {"source": ["News"]}}
+    assert sum(row["visitors"] for row in warehouse.ask(pipe, asked)) == found

@@ -31,20 +31,22 @@ RANGES = [
 MOMENTS = [timedelta(0), TICK, timedelta(seconds=7), timedelta(minutes=11)]
 PAUSES = [PAUSE - TICK, PAUSE, PAUSE + TICK, timedelta(hours=2), timedelta(hours=7)]
 LONG = [timedelta(hours=1), DAY, DAY + TICK, 6 * DAY, 7 * DAY, 23 * DAY]
-#: How long there is between a visitor's events, and from an edge of the range to the first. By the second pace visitors
-#: come back for months, some to the millisecond as long after as a window is.
+#: How long there is between a visitor's events, and from an edge of the range to the first. By the first pace much happens
+#: at once; by the last visitors come back for months, some to the millisecond as long after as a window is.
 PACES = [
+    ([0 * TICK, TICK, PAUSE], [-PAUSE, -MINUTE, 0 * DAY]),
     (MOMENTS + PAUSES, [-DAY - PAUSE, -DAY / 2, -PAUSE, -MINUTE, 0 * DAY, 0 * DAY]),
     ([*MOMENTS, PAUSE, PAUSE + TICK, *LONG], [-91 * DAY, -31 * DAY, -8 * DAY, -DAY, 0 * DAY]),
 ]
 SITES = [("ws_1", "admx_a")] * 5 + [("ws_1", "admx_b")] * 2 + [("ws_2", "admx_c")]
-VISITORS = ["ada", "ada", "bob", "ada phone", ""]
+WEBSITES = [["admx_a"], ["admx_a"], ["admx_a", "admx_b"], ["admx_a", "admx_b", "admx_c"], ["admx_b"]]
+VISITORS = ["ada", "ada", "bob", "ada phone", "", *(f"visitor {n}" for n in range(6))]
 NAMES = ["pageview", "pageview", "pageview", "custom", "payment"]
 PATHS = ["/", "/é", "/b", "/b/c"]
 STEPS = ["path:/*", "path:/*", "path:/", "path:/b*", "path:/b", "path:/é", "goal:signup", "goal:path=/", "payment"]
 #: Channel, source, medium, campaign, referrer, assistant: of an event itself.
 ORIGINS = [
-    ("Direct", "Direct", "", "", "", ""),
+    *[("Direct", "Direct", "", "", "", "")] * 3,
     ("Organic Search", "Google", "organic", "", "google.com", ""),
     ("Organic Search", "Bing", "organic", "", "bing.com", ""),
     ("Email", "News", "email", "x=y", "", ""),
@@ -60,9 +62,7 @@ PLACES = [
     ("NP", "desktop", "Firefox", "Linux", "en"),
 ]
 TAGS = [
-    {},
-    {},
-    {},
+    *[{}] * 3,
     {"hostname": "a.example", "utm_source": "x", "utm_term": "t"},
     {"hostname": "b.example", "title": "Ü"},
 ]
@@ -96,19 +96,19 @@ def world(chance):
     zone, first, last = chance.choice(RANGES)
     question = QUESTION | {"timezone": zone, "from": first, "to": last}
     since, until = bounds(question)
-    happen = _marathon if chance.random() < 0.1 else _lives
+    happen = _marathon if chance.random() < 0.15 else _lives
     events = sorted(happen(chance, since, until), key=lambda e: e["timestamp"])
     now = chance.choice([until + DAY, until, since + DAY / 5, since - PAUSE, *(e["timestamp"] for e in events)])
     for each in events:
         each["received_at"] = chance.choice([each["timestamp"], now, now - DAY, now - DAY + TICK, now - 2 * DAY])
-    question |= {"now": now, "filters": _filters(chance, events), **_asked(chance)}
+    question |= _asked(chance) | {"now": now, "filters": _filters(chance, events), "steps": _steps(chance, events)}
     return World(events, question, _told(chance, now), _dropped(chance, now))
 
 
 def _lives(chance, since, until):
     """Some visitors' events, each at a pace, from long before the range, from near its edges or from within it."""
     number = 0
-    for _ in range(chance.choice([0, 1, *range(2, 14)])):
+    for _ in range(chance.choice([0, 1, 3, *range(12, 40)])):
         who, dressed = _who(chance), chance.choice([0.3, 1])
         pace, begins = chance.choice(PACES)
         moment = chance.choice([since, since, since, until - DAY / 2, until]) + chance.choice(begins)
@@ -124,10 +124,10 @@ def _marathon(chance, since, until):
     """A session that goes on for more than a day before and after an edge of the range."""
     middle, pause = chance.choice([since, until]), chance.choice([PAUSE, PAUSE - MINUTE])
     first, last = chance.randint(-60, -40), chance.randint(40, 60)
-    special = {place: _about(chance) | _kind(chance) for place in chance.choices(range(first, last), k=20)}
-    special |= {place: _who(chance) for place in chance.choices(range(first, last), k=2)}
+    interrupted = chance.choice([None, *range(first, last)])
     for place in range(first, last):
-        yield event(f"m{place}", middle + place * pause, **special.get(place, {}))
+        about = _about(chance) | _kind(chance) | ({} if place == interrupted else {"bot": ""})
+        yield event(f"m{place}", middle + place * pause, **about)
 
 
 def _who(chance):
@@ -151,11 +151,8 @@ def _about(chance):
 def _kind(chance):
     name = chance.choice(NAMES)
     if name == "custom":
-        return {
-            "name": name,
-            "goal": chance.choice(["signup", "path=/"]),
-            "value": chance.choice([None, 0, 2.5, -0.125]),
-        }
+        value = chance.choice([None, 0, 2.5, -0.125])
+        return {"name": name, "goal": chance.choice(["signup", "path=/"]), "value": value}
     if name == "payment":
         return {"name": name, "amount": chance.choice(AMOUNTS), "currency": chance.choice(CURRENCIES)}
     return {"name": name, "path": chance.choice(PATHS)}
@@ -168,11 +165,24 @@ def _filters(chance, events):
     return {name: [one[name], *chance.choice([[], [other[name]], ["x=y"]])] for name in names}
 
 
+def _steps(chance, events):
+    """Steps of any kind, or those that some visitor takes one after the other."""
+    size = chance.choice([2, 2, 3, 4, 10])
+    one = chance.choice(events or [event("none", None)])
+    own = [e for e in events if all(e[name] == one[name] for name in ("website_id", "visitor_id"))]
+    begin = chance.randint(0, len(own))
+    steps = [_step(e) for e in own[begin:][:size]] if chance.random() < 0.7 else []
+    return steps + chance.choices(STEPS, k=max(0, size - len(steps)))
+
+
+def _step(event):
+    kind = {"pageview": f"path:{event['path']}", "custom": f"goal:{event['goal']}", "payment": "payment"}
+    return kind[event["name"]]
+
+
 def _asked(chance):
     return {
-        "websites": chance.choice(
-            [["admx_a"], ["admx_a"], ["admx_a", "admx_b"], ["admx_a", "admx_b", "admx_c"], ["admx_b"]]
-        ),
+        "websites": chance.choice(WEBSITES),
         "bots": chance.choice(["exclude"] * 4 + [*BOTS]),
         "limit": chance.choice([1000, 50, 3]),
         "offset": chance.choice([0, 0, 0, 1]),
@@ -180,7 +190,6 @@ def _asked(chance):
         "granularity": chance.choice(GRANULARITIES),
         "compare": chance.choice(["none", "previous"]),
         "currency": chance.choice(["", "", "EUR", "USD", "JPY"]),
-        "steps": chance.choices(STEPS, k=chance.choice([2, 2, 3, 4, 10])),
         "window_hours": chance.choice([1, 24, 168, 2160]),
         "model": chance.choice(MODELS),
         "window_days": chance.choice([1, 7, 30, 90]),
