@@ -6,6 +6,7 @@ import json
 import logging
 import smtplib
 import ssl
+import threading
 from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -25,6 +26,7 @@ RETRIES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 720))
 #: How long it is known what was sent.
 KEPT = timedelta(days=90)
 _TIMEOUT_SECONDS = 10
+_sending = threading.Lock()
 _LOG = logging.getLogger("pixel.mail")
 
 
@@ -88,10 +90,12 @@ def send_due(most=20):
     """Hand what is due to the mail server, oldest first. When the server is away, the rest waits."""
     if not configured():
         return
-    due = select(Mail).where(Mail.due_at <= clock.now()).order_by(Mail.due_at).limit(most)
-    for mail in db.session.scalars(due).all():
-        if not _try(mail):
-            break
+    # One at a time, so that what one thread is sending another does not send too.
+    with _sending:
+        due = select(Mail).where(Mail.due_at <= clock.now()).order_by(Mail.due_at).limit(most)
+        for mail in db.session.scalars(due).all():
+            if not _try(mail):
+                break
 
 
 def sweep():
