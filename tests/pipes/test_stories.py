@@ -6,7 +6,7 @@ import pytest
 
 from pixel import pipes
 from pixel.metrics import FILTERS
-from tests.pipes.definitions import DAY, PAUSE, TICK
+from tests.pipes.definitions import DAY, MINUTE, PAUSE, TICK
 from tests.pipes.worlds import QUESTION, event
 
 SINCE = datetime(2026, 10, 1, tzinfo=UTC)
@@ -81,6 +81,15 @@ def test_a_day_that_never_was_can_be_asked_about(warehouse, pipe):
     samoa = {"timezone": "Pacific/Apia", "from": "2011-12-30", "to": "2011-12-30"}
     rows = warehouse.ask(pipe, QUESTION | samoa)
     assert [row for row in rows if "step" not in row] == [] or pipe == "p_pixel_healthcheck"
+
+
+@pytest.mark.parametrize(
+    ("age", "shown"),
+    [(0 * TICK, [1]), (5 * MINUTE - TICK, [1]), (5 * MINUTE, [0]), (60 * MINUTE - TICK, [0]), (60 * MINUTE, [])],
+)
+def test_the_last_hour_is_shown_and_the_last_five_minutes_are_live(warehouse, age, shown):
+    warehouse.holds([event("e", QUESTION["now"] - age)])
+    assert [row["live_visitors"] for row in warehouse.ask("p_realtime_visitors", QUESTION)] == shown
 
 
 @pytest.mark.parametrize(("pause", "seconds"), [(PAUSE, [1800]), (PAUSE + TICK, [0, 0])])
