@@ -26,8 +26,21 @@ def things(site, chromium):
     person.leaves()
     site.server.flask("user", "support", "owner@example.com")
     yield [page, f"{page}/secret", f"{page}/rotate", f"{page}/revoke", f"/requests/{request_id}",
-           f"/requests/req_{'0' * 26}", f"/websites/{site.website}"]  # fmt: skip
+           f"/requests/req_{'0' * 26}", f"/websites/{site.website}", f"/websites/{site.website}/change",
+           f"/websites/{site.website}/remove", "/settings/members/leave", support_finds(site, chromium, request_id)]  # fmt: skip
     site.server.flask("user", "support", "owner@example.com", "--remove")
+
+
+def support_finds(site, chromium, request_id):
+    """The page of a request that support has looked up."""
+    person = Person(site, chromium).signs_in()
+    person.opens("/support")
+    person.page.get_by_label("What to find").fill(request_id)
+    person.page.get_by_label("Reason").fill("a look at the page")
+    person.presses("Look up")
+    address = person.page.url.removeprefix(site.url)
+    person.leaves()
+    return address
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
