@@ -29,6 +29,7 @@ _DETAILS = {
     "invalid_api_key": {"hint": "truncated_or_mistyped"},
     "api_key_revoked": {"revoked_at": "2026-11-02T09:14:07.250Z"},
     "api_key_expired": {"expired_at": "2026-11-01T00:00:00.000Z"},
+    "jwt_expired": {"expired_at": "2026-11-25T12:02:00.000Z"},
     "insufficient_scope": {"required": "pixel:write", "available": ["pixel:read"]},
     "invalid_pipe": {"pipe": "p_top_page", "did_you_mean": "p_top_pages"},
     "invalid_body": {"website_id": ["Missing data for required field."], "country": ["Must be 2 characters long."]},
