@@ -31,6 +31,8 @@ MOST_MONTHS = 25
 MOST_ROWS, DEFAULT_ROWS = 1000, 50
 MOST_OFFSET = 10**9
 MOST_VALUES, LONGEST_VALUE = 100, 2000
+#: Hits are counted from 2010 on, in milliseconds since 1970.
+_FIRST_HIT = 1_262_304_000_000
 _TICK = timedelta(milliseconds=1)
 _YEARS = range(1971, 2200)
 _STEP = re.compile(r"path:/.*|goal:.+|payment", re.DOTALL)
@@ -129,8 +131,8 @@ def _bound(pipe, workspace_id, sites, query, now):
     bound = own | {
         "workspace": workspace_id,
         "websites": sites,
-        "since": clock.warehouse_moment(since),
-        "until": clock.warehouse_moment(until),
+        "since": _first_hit(since),
+        "until": _first_hit(until),
         "now": clock.warehouse_moment(now),
         "bots": query["bots"],
         "filters": [text for name, values in query["filters"].items() for text in _filter(name, values)],
@@ -146,6 +148,11 @@ def _bound(pipe, workspace_id, sites, query, now):
     if "linked" in pipe.places:
         bound["linked"] = identities.linked(workspace_id, sites, query["visitor_id"])
     return bound
+
+
+def _first_hit(moment):
+    """The first `hit` there could be at a moment (see warehouse/tables/001_events.sql), within what 64 bits hold."""
+    return min(max(buckets.milliseconds(moment) - _FIRST_HIT, 0) << 23, 1 << 63)
 
 
 def _filter(name, values):

@@ -51,9 +51,9 @@ FROM (
                 arrayFilter((touch, start) -> start, arrayZip(hits, origins, directs),
                     starts_of(hits, nexts_of(hits), visitor)) AS touches,
                 groupArrayIf((marked, toFloat64(amount), currency), is_payment(hit) AND is_kept(marked)
-                    AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})) AS paid
+                    AND is_within(hit, {since:UInt64}, {until:UInt64})) AS paid
             FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:DateTime64(3, 'UTC')} - toIntervalDay({window_days:UInt32}), until = {until:DateTime64(3, 'UTC')},
+                              since = hit_at(at({since:UInt64}) - {window_days:UInt32} * 86400000), until = {until:UInt64},
                               bots = {bots:String}, filters = {filters:Array(String)})
             GROUP BY person
             HAVING notEmpty(paid)

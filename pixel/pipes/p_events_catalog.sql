@@ -16,7 +16,7 @@ SELECT
     iso(time_of_hit(max(hit)))                     AS last_seen,
     arraySort(groupUniqArrayArray(mapKeys(props))) AS props
 FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                 since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                 since = {since:UInt64}, until = {until:UInt64},
                  bots = {bots:String}, filters = {filters:Array(String)})
 GROUP BY name, goal
 ORDER BY events DESC, name, goal

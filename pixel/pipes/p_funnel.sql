@@ -38,7 +38,7 @@ WITH (
                         + is_step({steps:Array(String)}[9], hit, path, goal) * 512
                         + is_step({steps:Array(String)}[10], hit, path, goal) * 1024 AS taken
                     FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                     since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                                     since = {since:UInt64}, until = {until:UInt64},
                                      bots = {bots:String}, filters = {filters:Array(String)})
                     WHERE visitor != 0 AND taken != 0
                 )

@@ -45,10 +45,10 @@ FROM (
                 SELECT
                     visitor, hits, origins,
                     arrayFilter((hit, step, head) -> step != 0 AND is_kept(hit) AND is_from(head)
-                        AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), hits, own, heads) AS steps_taken,
+                        AND is_within(hit, {since:UInt64}, {until:UInt64}), hits, own, heads) AS steps_taken,
                     arrayMap(hit -> at(hit), steps_taken)                             AS times,
                     arrayFilter((step, hit, head) -> step != 0 AND is_kept(hit) AND is_from(head)
-                        AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), own, hits, heads) AS bits
+                        AND is_within(hit, {since:UInt64}, {until:UInt64}), own, hits, heads) AS bits
                 FROM (
                     SELECT
                         any(visitor)                                                  AS visitor,
@@ -71,7 +71,7 @@ FROM (
                             + is_step({steps:Array(String)}[9], hit, path, goal) * 512
                             + is_step({steps:Array(String)}[10], hit, path, goal) * 1024 AS taken
                         FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                          since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                                          since = {since:UInt64}, until = {until:UInt64},
                                           bots = {bots:String}, filters = {filters:Array(String)})
                         WHERE visitor != 0
                     )

@@ -8,7 +8,7 @@ SELECT
     uniqExactIf(visitor, visitor != 0)  AS visitors,
     countIf(is_view(hit))               AS pageviews
 FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                 since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                 since = {since:UInt64}, until = {until:UInt64},
                  bots = {bots:String}, filters = {filters:Array(String)})
 GROUP BY country
 ORDER BY visitors DESC, pageviews DESC, country

@@ -21,7 +21,7 @@ FROM (
         round(sum(ifNull(value, 0)), 6)           AS value,
         uniqExactIfState(visitor, visitor != 0)   AS anyone
     FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                     since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                     since = {since:UInt64}, until = {until:UInt64},
                      bots = {bots:String}, filters = {filters:Array(String)})
     GROUP BY goal, reached
 )

@@ -17,10 +17,10 @@ FROM (
         engine,
         page,
         uniqExactStateIf(visitor, visitor != 0 AND counts)                        AS people,
-        uniqExactStateIf((person, head), visitor != 0 AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})) AS visits,
+        uniqExactStateIf((person, head), visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64})) AS visits,
         toInt64(countIf(is_view(hit) AND counts))                                 AS views
     FROM (
-        SELECT person, visitor, hit, page, engine, head, is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}) AS counts
+        SELECT person, visitor, hit, page, engine, head, is_within(hit, {since:UInt64}, {until:UInt64}) AS counts
         FROM (
             SELECT
                 person,
@@ -32,7 +32,7 @@ FROM (
                 heads_of(hits, nexts_of(hits), visitor)             AS heads,
                 arrayFill((engine, hit, head) -> hit = head, own, hits, heads) AS engines
             FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                              since = {since:UInt64}, until = {until:UInt64},
                               bots = {bots:String}, filters = {filters:Array(String)})
             GROUP BY person
             HAVING max(llm_engine) != ''

@@ -14,19 +14,16 @@
 -- before, starts (-1 for none), in milliseconds. `edges` are all those starts, and the ends of both, in order. What lies
 -- from the first edge to the last is the range that is read, and 24 hours around it for sessions.
 WITH
-    if({currency:String} != '', {currency:String}, assumeNotNull((
-        SELECT any(currency)
-        FROM (
-            SELECT currency
-            FROM events
-            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND is_payment(hit)
-                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
-                AND {currency:String} = '' AND {metric:String} = 'revenue'
-            GROUP BY currency
-            ORDER BY count() DESC, currency
-            LIMIT 1
-        )
-    ))) AS money,
+    if({currency:String} != '', {currency:String}, ifNull((
+        SELECT CAST(currency, 'String')
+        FROM events
+        WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND is_payment(hit)
+            AND is_within(hit, {since:UInt64}, {until:UInt64})
+            AND {currency:String} = '' AND {metric:String} = 'revenue'
+        GROUP BY currency
+        ORDER BY count() DESC, currency
+        LIMIT 1
+    ), '')) AS money,
     (
         SELECT (groupArray(slot), groupArray(figure))
         FROM (
@@ -37,7 +34,7 @@ WITH
                 if({metric:String} = 'conversions', toFloat64(countIf(is_goal(hit))),
                 toFloat64(sumIf(amount, is_payment(hit) AND currency = money))))) AS figure
             FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                             since = fromUnixTimestamp64Milli({edges:Array(Int64)}[1], 'UTC'), until = fromUnixTimestamp64Milli({edges:Array(Int64)}[-1], 'UTC'),
+                             since = hit_at({edges:Array(Int64)}[1]), until = hit_at({edges:Array(Int64)}[-1]),
                              bots = {bots:String}, filters = {filters:Array(String)})
             WHERE {metric:String} IN ('visitors', 'pageviews', 'conversions', 'revenue')
             GROUP BY slot
@@ -53,13 +50,13 @@ WITH
             FROM (
                 SELECT arrayJoin(sessions_of(arraySort(groupArray(marked)), any(visitor))) AS session
                 FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                                  since = fromUnixTimestamp64Milli({edges:Array(Int64)}[1], 'UTC'), until = fromUnixTimestamp64Milli({edges:Array(Int64)}[-1], 'UTC'),
+                                  since = hit_at({edges:Array(Int64)}[1]), until = hit_at({edges:Array(Int64)}[-1]),
                                   bots = {bots:String}, filters = {filters:Array(String)})
                 WHERE visitor != 0 AND {metric:String} IN ('sessions', 'bounce_rate', 'avg_seconds')
                 GROUP BY person
             )
             WHERE is_from(session[1]) AND arrayExists(hit -> is_kept(hit), session)
-                AND is_within(session[1], fromUnixTimestamp64Milli({edges:Array(Int64)}[1], 'UTC'), fromUnixTimestamp64Milli({edges:Array(Int64)}[-1], 'UTC'))
+                AND is_within(session[1], hit_at({edges:Array(Int64)}[1]), hit_at({edges:Array(Int64)}[-1]))
             GROUP BY slot
         )
     ) AS found

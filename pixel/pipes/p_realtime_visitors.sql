@@ -16,9 +16,10 @@ FROM (
         uniqExactIf(visitor, visitor != 0)  AS visitors,
         countIf(is_view(hit))               AS pageviews,
         uniqExactIfState(
-            visitor, visitor != 0 AND hit >= hit_at({now:DateTime64(3, 'UTC')} - INTERVAL 299999 MILLISECOND)) AS live
+            visitor, visitor != 0 AND hit >= hit_at(toUnixTimestamp64Milli({now:DateTime64(3, 'UTC')}) - 299999)) AS live
     FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                     since = {now:DateTime64(3, 'UTC')} - INTERVAL 3599999 MILLISECOND, until = {now:DateTime64(3, 'UTC')} + INTERVAL 1 MILLISECOND,
+                     since = hit_at(toUnixTimestamp64Milli({now:DateTime64(3, 'UTC')}) - 3599999),
+                     until = hit_at(toUnixTimestamp64Milli({now:DateTime64(3, 'UTC')}) + 1),
                      bots = {bots:String}, filters = {filters:Array(String)})
     GROUP BY start
 )

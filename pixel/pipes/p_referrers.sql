@@ -13,7 +13,7 @@ FROM (
         -- several times.
         countIf(nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)
             + uniqExactIf(visitor, visitor != 0 AND length({websites:Array(String)}) != 1) AS visitors,
-        countIf(nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})) AS sessions,
+        countIf(nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64})) AS sessions,
         count()                                                   AS pageviews
     FROM (
         SELECT
@@ -23,12 +23,20 @@ FROM (
             in_order(groupArray(if(referrer = '', 0, cityHash64(referrer))), unsorted) AS hosts,
             heads_of(hits, nexts_of(hits), visitor)               AS heads,
             arrayMap((hit, host, head) -> host != 0 AND is_view(hit) AND is_kept(hit) AND is_from(head)
-                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), hits, hosts, heads) AS referred,
+                AND is_within(hit, {since:UInt64}, {until:UInt64}), hits, hosts, heads) AS referred,
             arrayFilter((host, yes) -> yes, hosts, referred)      AS from_hosts,
             arrayFilter((head, yes) -> yes, heads, referred)      AS of_sessions
-        FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                          since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                          bots = {bots:String}, filters = {filters:Array(String)})
+        FROM (
+            SELECT
+                visitor, hit, referrer,
+                person(visitor, website_id) AS person,
+                marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
+                    utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
+                    AS marked
+            FROM events
+            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+                AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
+        )
         GROUP BY person
         HAVING max(referrer) != ''
     )

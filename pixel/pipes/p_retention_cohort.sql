@@ -20,11 +20,11 @@ FROM (
             roundDown(at(min(hit)), {starts:Array(Int64)}) AS first_slot,
             arrayJoin(groupUniqArray(roundDown(at(hit), {starts:Array(Int64)}))) AS slot
         FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                         since = toDateTime64('2010-01-01 00:00:00', 3, 'UTC'), until = {until:DateTime64(3, 'UTC')},
+                         since = 0, until = {until:UInt64},
                          bots = {bots:String}, filters = {filters:Array(String)})
         WHERE visitor != 0
         GROUP BY visitor
-        HAVING min(hit) >= hit_at({since:DateTime64(3, 'UTC')})
+        HAVING min(hit) >= {since:UInt64}
     )
     GROUP BY first_slot, slot
 )

@@ -29,12 +29,12 @@ WITH (
         FROM (
             SELECT person, any(visitor) AS whose, arrayJoin(sessions_of(arraySort(groupArray(marked)), whose)) AS session
             FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                              since = {since:UInt64}, until = {until:UInt64},
                               bots = {bots:String}, filters = {filters:Array(String)})
             WHERE visitor != 0
             GROUP BY person
         )
-        WHERE is_from(head) AND is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+        WHERE is_from(head) AND is_within(head, {since:UInt64}, {until:UInt64})
             AND arrayExists(hit -> is_kept(hit), session)
         ORDER BY at(head) DESC, person
         LIMIT {limit:UInt32} OFFSET {offset:UInt32}
@@ -71,7 +71,7 @@ FROM (
             marked, path, channel, source, medium, campaign, referrer, country, device, browser, os, bot))) AS rows,
         arrayJoin(arraySplit((hit, start) -> start, rows, starts_of(rows.1, nexts_of(rows.1), whose))) AS hits
     FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                      since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                      since = {since:UInt64}, until = {until:UInt64},
                       bots = {bots:String}, filters = {filters:Array(String)})
     WHERE visitor IN (SELECT arrayJoin(page).1)
     GROUP BY person

@@ -14,44 +14,53 @@ FROM (
         page,
         -- Each visitor's first view of a page is known, which costs less than to tell visitors apart; but a visitor of
         -- several websites is gathered several times.
-        countIf(nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)
+        sum(bitTest(facts, 0))
             + uniqExactIf(visitor, visitor != 0 AND length({websites:Array(String)}) != 1) AS visitors,
-        count()                                              AS pageviews,
-        countIf(enters)                                      AS entrances,
-        countIf(leaves)                                      AS exits,
-        rate(countIf(enters AND head = hit AND ends), entrances) AS bounce_rate,
-        mean_seconds(sumIf(at(next) - at(hit), NOT ends), countIf(NOT ends)) AS avg_seconds
+        count()                                             AS pageviews,
+        sum(bitTest(facts, 1))                              AS entrances,
+        sum(bitTest(facts, 2))                              AS exits,
+        rate(sum(bitTest(facts, 3)), entrances)             AS bounce_rate,
+        mean_seconds(sumIf(stay, stay >= 0), countIf(stay >= 0)) AS avg_seconds
     FROM (
         SELECT
-            visitor, page, nth, hit, next, head, ends_session(hit, next, visitor) AS ends,
-            is_within(head, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}) AND visitor != 0 AS counts,
-            counts AND before != head AS enters,
-            counts AND after != head  AS leaves
+            any(visitor)                                     AS visitor,
+            groupArray(marked)                               AS unsorted,
+            arraySort(unsorted)                              AS hits,
+            in_order(groupArray(cityHash64(path)), unsorted) AS pages,
+            nexts_of(hits)                                   AS nexts,
+            heads_of(hits, nexts, visitor)                   AS heads,
+            arrayMap((hit, head) -> is_view(hit) AND is_kept(hit) AND is_from(head)
+                AND is_within(hit, {since:UInt64}, {until:UInt64}), hits, heads) AS counted,
+            -- How long it is until the visitor's next event in the session; -1 when there is none.
+            arrayMap((hit, next) -> if(ends_session(hit, next, visitor), -1, at(next) - at(hit)), hits, nexts) AS stays,
+            -- The session of the last view before, and of the first one after.
+            arrayMap((hit, head) -> if(is_view(hit), head, 0), hits, heads) AS heads_of_views,
+            arrayPushFront(arrayPopBack(arrayFill(head -> head != 0, heads_of_views)), 0)         AS befores,
+            arrayPushBack(arrayPopFront(arrayReverseFill(head -> head != 0, heads_of_views)), 0)  AS afters
         FROM (
             SELECT
-                any(visitor)                                     AS visitor,
-                groupArray(marked)                               AS unsorted,
-                arraySort(unsorted)                              AS hits,
-                in_order(groupArray(cityHash64(path)), unsorted) AS pages,
-                nexts_of(hits)                                   AS nexts,
-                heads_of(hits, nexts, visitor)                   AS heads,
-                arrayMap((hit, head) -> if(is_view(hit), head, 0), hits, heads) AS heads_of_views
-            FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
-                              bots = {bots:String}, filters = {filters:Array(String)})
-            GROUP BY person
+                visitor, hit, path,
+                person(visitor, website_id) AS person,
+                marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
+                    utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
+                    AS marked
+            FROM events
+            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+                AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
-        ARRAY JOIN
-            hits AS hit, pages AS page, nexts AS next, heads AS head,
-            arrayEnumerateUniq(arrayMap((page, hit, head) -> if(is_view(hit) AND is_kept(hit) AND is_from(head)
-                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), page, 0),
-                pages, hits, heads)) AS nth,
-            -- The session of the last view before, and of the first one after.
-            arrayPushFront(arrayPopBack(arrayFill(head -> head != 0, heads_of_views)), 0)         AS before,
-            arrayPushBack(arrayPopFront(arrayReverseFill(head -> head != 0, heads_of_views)), 0)  AS after
-        WHERE is_view(hit) AND is_kept(hit) AND is_from(head)
-            AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+        GROUP BY person
     )
+    ARRAY JOIN
+        pages AS page, counted AS counts, stays AS stay,
+        -- Of each event in four bits: whether it is the visitor's first view of the page, an entrance, an exit, a bounce.
+        arrayMap(
+            (hit, stay, head, nth, before, after) -> (visitor != 0) * (
+                (nth = 1 AND length({websites:Array(String)}) = 1)
+                + (head >= {since:UInt64}) * (
+                    2 * (before != head) + 4 * (after != head) + 8 * (before != head AND head = hit AND stay < 0))),
+            hits, stays, heads, arrayEnumerateUniq(arrayMap((page, counts) -> if(counts, page, 0), pages, counted)),
+            befores, afters) AS facts
+    WHERE counts
     GROUP BY page
 ) AS figures
 INNER JOIN (

@@ -34,7 +34,7 @@ WITH
             FROM events
             WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
                 AND visitor IN (SELECT sipHash64(arrayJoin({linked:Array(String)}))) AND is_payment(hit)
-                AND is_within(hit, {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')})
+                AND is_within(hit, {since:UInt64}, {until:UInt64})
             GROUP BY currency
             ORDER BY count() DESC, currency
             LIMIT 1
@@ -49,11 +49,11 @@ WITH
     ) AS known,
     assumeNotNull((
         SELECT sum(arrayCount(session -> is_from(session[1]) AND arrayExists(hit -> is_kept(hit), session)
-            AND is_within(session[1], {since:DateTime64(3, 'UTC')}, {until:DateTime64(3, 'UTC')}), visits))
+            AND is_within(session[1], {since:UInt64}, {until:UInt64}), visits))
         FROM (
             SELECT sessions_of(arraySort(groupArray(marked)), any(visitor)) AS visits
             FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                              since = {since:UInt64}, until = {until:UInt64},
                               bots = {bots:String}, filters = {filters:Array(String)})
             WHERE visitor IN (SELECT sipHash64(arrayJoin({linked:Array(String)})))
             GROUP BY person
@@ -84,7 +84,7 @@ SELECT
     known.2                                                     AS emails,
     arrayFold((all, one) -> mapUpdate(all, one), known.3, CAST(map(), 'Map(String, String)')) AS traits
 FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                 since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                 since = {since:UInt64}, until = {until:UInt64},
                  bots = {bots:String}, filters = {filters:Array(String)}) AS event
 WHERE visitor IN (SELECT sipHash64(arrayJoin({linked:Array(String)})))
 HAVING count() > 0

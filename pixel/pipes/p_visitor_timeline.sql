@@ -31,7 +31,7 @@ SELECT
     if(is_payment(hit), amount, NULL)    AS amount,
     currency, country, device, browser, os, props
 FROM kept_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                 since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')},
+                 since = {since:UInt64}, until = {until:UInt64},
                  bots = {bots:String}, filters = {filters:Array(String)})
 WHERE visitor IN (SELECT sipHash64(arrayJoin({linked:Array(String)})))
 ORDER BY hit DESC, event_id
