@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pixel import pipes
+from pixel import metrics, pipes
 from tests.cast import NEEDED, READ, WRITE, error, load
 
 CANARY = "canary-of-bob"
@@ -107,6 +109,90 @@ def test_nothing_of_another_appears_in_any_list_or_report(app, other):
                     assert CANARY not in response.text
                     assert ids["site"] not in response.text
         load(app)
+
+
+#: What a question may name: things of the other's, and of nobody's.
+NAMED = (
+    "VISITOR",
+    "/VISITOR",
+    "/VISITOR*",
+    "VISITOR.example.com",
+    "VISITOR.example",
+    "EVENT",
+    "SITE",
+    "",
+    "/",
+    "Direct",
+)
+PARAMETERS = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: st.sampled_from(NAMED) for name in metrics.FILTERS},
+        "website_id": st.sampled_from(["SITE", "SITE ", "VISITOR"]),
+        "visitor_id": st.sampled_from(["VISITOR", "EVENT", "SITE"]),
+        "steps": st.sampled_from(
+            ["path:/VISITOR", "path:/V*,goal:VISITOR", "payment,goal:VISITOR", "goal:VISITOR,payment"]
+        ),
+        "bots": st.sampled_from(metrics.BOTS),
+        "currency": st.sampled_from(["EUR", "VISITOR"]),
+        "metric": st.sampled_from(["revenue", "visitors", "sessions"]),
+        "limit": st.sampled_from(["1", "1000"]),
+        "offset": st.sampled_from(["0", "1"]),
+    },
+)
+
+
+def in_the_place_of(names, ids):
+    """A question about one of `ids`, or about what is not there."""
+    text = json.dumps(names)
+    for kind, value in ids.items():
+        text = text.replace(kind.upper(), value)
+    return json.loads(text)
+
+
+def put(caller, pipe, question, fixed):
+    """The answer to a question: by key or, when some names are `fixed`, by a token that fixes what is asked of those."""
+    if fixed is None:
+        return caller.get(f"/pixel/metrics/{pipe}", query_string=question)
+    inside = {name: value for name, value in question.items() if name in fixed}
+    minted = caller.post(f"/pixel/metrics/{pipe}/token", json=inside)
+    if minted.status_code != 201:
+        return minted
+    rest = {name: value for name, value in question.items() if name not in fixed}
+    token = {"token": minted.json["data"]["token"]}
+    return caller.app.test_client().get(f"/v0/pipes/{pipe}.json", query_string=token | rest)
+
+
+def told(answer, ids):
+    """All that an answer tells, but for what is new in each."""
+    status, headers, text = bare(answer, ids)
+    whole = json.loads(text)
+    for part in (whole, whole.get("data")):
+        if isinstance(part, dict) and "statistics" in part:
+            # Time, and how much was read: that changes as the warehouse merges.
+            del part["statistics"]
+    headers.pop("Content-Length", None)
+    return status, headers, whole
+
+
+def test_no_question_by_key_or_token_tells_anything_of_another(app, other):
+    caller, ids = other
+    load(app)
+    told_of = []
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.sampled_from(sorted(pipes.all())), PARAMETERS, st.none() | st.sets(st.sampled_from(metrics.FILTERS)))
+    def ask(pipe, names, fixed):
+        own = {parameter.name for parameter in pipes.all()[pipe].parameters}
+        names = NEEDED.get(pipe, {}) | {
+            n: v for n, v in names.items() if n in {*own, *metrics.FILTERS, *metrics.COMMON}
+        }
+        answer = put(caller, pipe, in_the_place_of(names, ids), fixed)
+        assert told(answer, ids) == told(put(caller, pipe, in_the_place_of(names, MISSING), fixed), MISSING)
+        told_of.append(answer.status_code)
+
+    ask()
+    assert {200, 404} <= set(told_of)
 
 
 def test_the_owner_sees_it(app, bob):

@@ -20,7 +20,9 @@ from pixel_client import (
     InvalidBody,
     InvalidPipe,
     InvalidQuery,
+    JwtInvalid,
     RateLimitExceeded,
+    VisitorNotFound,
     WebsiteNotFound,
 )
 from tests.server import HOME, Server, until
@@ -132,6 +134,39 @@ def test_whose_key_it_is_and_what_there_is(client, website):
     assert client.me()["key"]["scopes"] == ["pixel:read", "pixel:write"]
     assert [site["id"] for site in client.websites()] == [website]
     assert "p_top_pages" in [pipe["name"] for pipe in client.pipes()]
+
+
+def test_a_token_asks_as_its_key_does(client, website):
+    sent = client.send(**pageview(website, "/by-token", visitor_id="t1"))
+    until(lambda: stored(client, sent.event_id))
+    token = client.token("p_top_pages", website, path="/by-token")
+    assert list(client.query_by_token("p_top_pages", token["token"])) == list(
+        client.query("p_top_pages", website, path="/by-token")
+    )
+    assert [row["path"] for row in client.query_by_token("p_top_pages", token["token"])] == ["/by-token"]
+    with pytest.raises(InvalidQuery):
+        client.query_by_token("p_top_pages", token["token"], path="/other")
+    with pytest.raises(JwtInvalid):
+        client.query_by_token("p_geo", token["token"])
+
+
+def test_a_visitor_is_known_with_their_identity(client, website):
+    sent = client.send(**pageview(website, "/known", visitor_id="known/1"))
+    client.identify(website, "known/1", user_id="u-17", traits={"plan": "pro"})
+    until(lambda: stored(client, sent.event_id))
+    until(lambda: "u-17" in str(client.visitor("known/1")))
+    token = client.visitor_token("known/1")
+    profile = client.query_by_token("p_visitor_profile", token["token"])
+    assert [row["visitor_id"] for row in profile] == ["known/1"]
+    with pytest.raises(VisitorNotFound):
+        client.visitor("nobody")
+
+
+def test_the_contract_is_served_in_both_spellings(client):
+    contract = client.openapi()
+    assert contract["openapi"].startswith("3.1")
+    assert "/api/v1/pixel/events" in str(contract["paths"])
+    assert client.openapi_yaml().startswith("openapi: ")
 
 
 def test_what_the_server_says_is_what_is_raised(client, website, running):
