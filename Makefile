@@ -10,7 +10,7 @@ run: .venv/ready .env
 	@exec $(BIN)/gunicorn
 
 test: .venv/ready-dev
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n auto
 
 lint: .venv/ready-dev
 	$(BIN)/ruff format --check .

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_sessionfinish(session):
     """Where everything is installed, a test that was skipped is a test that failed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("PIXEL_TESTS_SKIP_NOTHING") and reporter.stats.get("skipped"):
+    if os.environ.get("PIXEL_TESTS_SKIP_NOTHING") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -47,6 +47,10 @@ def app(tmp_path_factory):
 
         upgrade()
     yield app
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.test_canary import look_back
+
+        look_back(app)
     warehouse.stop()
 
 
