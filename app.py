@@ -9,6 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import config
 from pixel import (
+    analytics,
     api,
     cli,
     clock,
@@ -33,6 +34,7 @@ DOORS = (
     collect.collect,
     front.front,
     settings.settings,
+    analytics.analytics,
     requests.requests,
     support.support,
     docs.docs,

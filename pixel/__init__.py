@@ -1,9 +1,9 @@
 """The map of this house. Four ideas and no fifth.
 
 Doors are blueprints: `api` (JSON, keys; and query tokens), `collect` (the browser pixel), `front` (signing in, one-
-time links), `settings`, `requests`, `support` (pages, session), `docs`. A door parses, calls one noun, renders, and
-never imports another door. What all pages share is in `pages`: the form, the form's cookie, the words for moments;
-how every door reads events and bodies, in `intake`.
+time links), `analytics`, `settings`, `requests`, `support` (pages, session), `docs`. A door parses, calls one noun,
+renders, and never imports another door. What all pages share is in `pages`: the form, the form's cookie, the words for
+moments; how every door reads events and bodies, in `intake`.
 
 Nouns are modules here at the root, one per thing, holding its table and its verbs: `workspaces`, `members`,
 `sessions`, `links`, `mail`, `websites`, `keys`, `tokens`, `notices` (keys and websites that need somebody), `events`,

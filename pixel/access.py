@@ -57,6 +57,8 @@ class Person(NamedTuple):
     role: str | None
     #: All the person's workspaces as [(Workspace, role)].
     workspaces: list
+    #: The websites of the workspace that are seen: all.
+    websites: None = None
 
     @property
     def id(self):

@@ -30,6 +30,62 @@ class Bars(NamedTuple):
         return [{"y": round(self.height * share, 1)} for share in (0.25, 0.5, 0.75)]
 
 
+class Line(NamedTuple):
+    """One figure over time as a line from zero, and the period before as another.
+
+    `points` are dicts of `label`, `tip`, `x`, `value` and `previous`, the last two in words, or None where there is
+    nothing; `now` and `before` are the places of the lines in a view box of `width` by `height`, as SVG spells them.
+    """
+
+    title: str
+    summary: str
+    unit: str
+    points: list
+    most: str
+    now: str
+    before: str
+    width: int
+    height: int = _HEIGHT
+    step: int = _STEP
+
+    @property
+    def lines(self):
+        """Where the grid's lines are."""
+        return [{"y": round(self.height * share, 1)} for share in (0.25, 0.5, 0.75)]
+
+
+def line(title, summary, unit, rows, told):
+    """A line from rows of (label, value, previous value or None); `told` puts a value into words."""
+    most = max((number for _, *pair in rows for number in pair if number is not None), default=0)
+    points = [
+        {
+            "label": label,
+            "value": told(value),
+            "previous": None if previous is None else told(previous),
+            "tip": f"{label}\n{told(value)}" + ("" if previous is None else f"\nbefore: {told(previous)}"),
+            "x": place * _STEP,
+        }
+        for place, (label, value, previous) in enumerate(rows)
+    ]
+    now, before = ([row[column] for row in rows] for column in (1, 2))
+    return Line(
+        title, summary, unit, points, told(most), _path(now, most), _path(before, most), max(1, len(rows)) * _STEP
+    )
+
+
+def _path(values, most):
+    """The middle of each column at the height of its value."""
+    places = [
+        (_STEP * (place + 0.5), _HEIGHT - 96 * value / most if most else _HEIGHT)
+        for place, value in enumerate(values)
+        if value is not None
+    ]
+    if len(places) == 1:
+        # A line of one point would not be seen.
+        places = [(places[0][0] - _STEP / 4, places[0][1]), (places[0][0] + _STEP / 4, places[0][1])]
+    return " ".join(f"{x:g},{y:.1f}" for x, y in places)
+
+
 def bars(title, summary, unit, kinds, columns):
     """Bars from columns [(label, {kind: count})]; `kinds` maps each kind (ok, warning, danger) to its words."""
     most = max((sum(values.values()) for _, values in columns), default=0)

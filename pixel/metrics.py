@@ -2,8 +2,10 @@
 
 import calendar
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from difflib import get_close_matches
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from flask import current_app
@@ -71,18 +73,52 @@ def run(pipe, caller, given):
     `given` maps each parameter's name to the list of its values. Raises InvalidQuery, WebsiteNotFound or, when the
     warehouse fails and has not answered this question within the hour, AnalyticsError.
     """
+    query, question, bound = _put(pipe, caller, given)
+    return _answered(pipe, question, bound), query
+
+
+def together(caller, questions):
+    """The rows of several questions that are asked at once, in order; None for what the warehouse does not answer.
+
+    `questions` are pairs of a pipe and what is given to it. Raises InvalidQuery, WebsiteNotFound or, when this server
+    has no warehouse, AnalyticsError.
+    """
+    put = [(pipe, *_put(pipe, caller, given)[1:]) for pipe, given in questions]
+    return list(_readers().map(_rows_or_none, put))
+
+
+@cache
+def _readers():
+    # As many as the warehouse answers at once. Made when first used: a thread does not live through a fork.
+    return ThreadPoolExecutor(4, thread_name_prefix="report")
+
+
+def _rows_or_none(put):
+    try:
+        return _answered(*put)["data"]
+    except errors.AnalyticsError:
+        return None
+
+
+def _put(pipe, caller, given):
+    """A question as it was understood, by what its answer is remembered, and what fills the places of the pipe."""
     query, sites = understood(pipe, caller, given)
     refuse_if_unavailable()
-    question = [pipe.name, caller.workspace_id, sites, query]
+    bound = _bound(pipe, caller.workspace_id, sites, query, clock.now())
+    return query, [pipe.name, caller.workspace_id, sites, query], bound
+
+
+def _answered(pipe, question, bound):
+    """The warehouse's answer, or its last one to this question. Raises AnalyticsError when there is neither."""
     try:
-        answer = warehouse.query(pipe.sql, _bound(pipe, caller.workspace_id, sites, query, clock.now()))
+        answer = warehouse.query(pipe.sql, bound)
     except errors.AnalyticsError:
         stale = answers.last(question)
         if stale is None:
             raise
-        return stale | {"data_status": "stale"}, query
+        return stale | {"data_status": "stale"}
     answers.keep(question, answer)
-    return answer | {"data_status": "ok"}, query
+    return answer | {"data_status": "ok"}
 
 
 def refuse_if_unavailable():

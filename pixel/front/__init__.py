@@ -15,7 +15,7 @@ def home():
     person = access.by_session()
     if person is None:
         return redirect("/sign-in", 303)
-    return redirect("/settings/api-keys" if person.workspace else "/account", 303)
+    return redirect("/analytics" if person.workspace else "/account", 303)
 
 
 @front.get("/sign-in")

@@ -27,7 +27,8 @@ def things(site, chromium):
     site.server.flask("user", "support", "owner@example.com")
     yield [page, f"{page}/secret", f"{page}/rotate", f"{page}/revoke", f"/requests/{request_id}",
            f"/requests/req_{'0' * 26}", f"/websites/{site.website}", f"/websites/{site.website}/change",
-           f"/websites/{site.website}/remove", "/settings/members/leave", support_finds(site, chromium, request_id)]  # fmt: skip
+           f"/websites/{site.website}/remove",
+           f"/analytics/{site.website}?steps=path:/,payment&country=DE", f"/analytics/{site.website}?from=never", "/settings/members/leave", support_finds(site, chromium, request_id)]  # fmt: skip
     site.server.flask("user", "support", "owner@example.com", "--remove")
 
 
@@ -92,6 +93,9 @@ def test_the_keyboard_alone_is_enough(site, chromium):
     keys.type("owner@example.com")
     tab_to("Password")
     keys.type(PASSWORD)
+    keys.press("Enter")
+    person.page.wait_for_url("**/analytics/**")
+    tab_to("API keys")
     keys.press("Enter")
     person.page.wait_for_url("**/settings/api-keys")
     tab_to("Create key")
