@@ -3,6 +3,8 @@
 import contextlib
 import re
 import secrets
+import subprocess
+import sys
 import time
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 from pixel.keys import _new as new_key
 from tests import stores
 from tests.pages import PASSWORD, field
-from tests.server import Server, until
+from tests.server import HOME, Server, until
 from tests.test_faults import Client, check, keys, workspace
 from tests.test_kill import load as under_load
 
@@ -264,3 +266,39 @@ def test_redis_is_restarted_and_calls_are_counted_at_once(make, redis):
     # The connections that were open are found to be closed before they are used.
     answers = client.all_at_once([lambda: client.http.get("/me")] * 200)
     assert {"X-RateLimit-Limit" in response.headers for response in answers} == {True}
+
+
+# -- processes
+
+
+_FORKS = """
+import os
+import config
+from app import create_app
+from pixel.database import db, remembered
+
+app = create_app(engine="apart")
+
+@remembered
+def process():
+    return db.session.scalar(db.text("SELECT pg_backend_pid()"))
+
+with app.app_context():
+    before = process()
+if os.fork() == 0:
+    with app.app_context():
+        assert process() != before
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+with app.app_context():
+    assert db.session.scalar(db.text("SELECT pg_backend_pid()")) == before
+print("fine")
+"""
+
+
+def test_a_connection_is_not_used_by_the_processes_that_come_of_its_own(tmp_path, world):
+    server = Server(tmp_path / "forks", DATABASE_URL=world[0])
+    said = subprocess.run(
+        [sys.executable, "-c", _FORKS], cwd=HOME, env=server.environment, capture_output=True, text=True, check=False
+    )
+    assert said.stdout.endswith("fine\n"), said.stderr
