@@ -9,7 +9,7 @@ import config
 from app import create_app
 from pixel import clock
 from pixel.extensions import warehouse
-from tests import canary
+from tests import canary, stores
 from tests.cast import READ, WRITE, Caller, Workspace
 from tests.server import Server
 
@@ -21,6 +21,8 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]
+    if not os.environ.get("PIXEL_TESTS_DATABASE"):
+        items[:] = [item for item in items if "postgresql" not in item.keywords]
     items.sort(key=lambda item: "last" in item.keywords)
 
 
@@ -39,6 +41,7 @@ def app(tmp_path_factory):
         ANALYTICS_URL="chdb://",
         ANALYTICS_INGEST_URL="chdb://",
         IDENTIFY_INGEST_URL="chdb://",
+        DATABASE_URL=stores.database(),
     )
     app = create_app(settings=settings)
     canary.watch(app)
