@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import tomllib
 from dataclasses import dataclass, field, fields
 from email.utils import parseaddr
 from pathlib import Path
@@ -13,6 +14,7 @@ from dotenv import dotenv_values
 from pixel import geo
 
 HOME = Path(__file__).resolve().parent
+VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
 
 
 class WrongSetting(SystemExit):
@@ -74,6 +76,11 @@ class Settings:
         "mail is sent, and pages and commands show what would be.",
     )
     MAIL_FROM: str = setting("", "The sender of mails, such as `Pixel <pixel@example.com>`. Required with SMTP_URL.")
+    METRICS_TOKEN: str = setting(
+        "",
+        "What `/metrics` and the details of `/readyz` are shown for, as Bearer. Empty: to callers from this machine "
+        "and from private networks.",
+    )
     REQUEST_LOG_DAYS: int = setting(30, "How many days a request can be found by its id.")
     WEB_CONCURRENCY: int = setting(2, "Web worker processes.")
     PORT: int = setting(8000, "The port to listen on.")
@@ -200,6 +207,10 @@ def _check(settings):
     refuse_unless(
         not settings.COUNTRY_HEADER or (settings.TRUSTED_HOPS and re.fullmatch(r"[A-Za-z-]+", settings.COUNTRY_HEADER)),
         "COUNTRY_HEADER must be a header's name, and needs TRUSTED_HOPS: only a proxy of ours is believed.",
+    )
+    refuse_unless(
+        re.fullmatch(r"([!-~]{16,200}|)", settings.METRICS_TOKEN),
+        "METRICS_TOKEN must have 16 to 200 characters, without spaces.",
     )
     for name, low, high in (
         ("RATELIMIT_API", 1, 10**9),

@@ -16,7 +16,8 @@ Catalogues declare each fact once: error classes in `errors`, `Scope` in `access
 settings in `config.py`.
 
 Stores: the relational `database`, the `journal`, the `warehouse` (the embedded engine, asked through the engine
-process), the rate-limit `counters` and the last good `answers`.
+process), the rate-limit `counters`, the last good `answers`, and `telemetry`, what is counted of the server itself
+(`health` shows it).
 
 Imports point down: app -> doors -> nouns that use nouns -> nouns -> stores -> errors.
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from limits.storage import Storage, storage_from_string
 
+from pixel import telemetry
+
 _LOG = logging.getLogger("pixel")
 
 
@@ -30,6 +32,7 @@ class Counters:
             return self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
         except self.storage.base_exceptions as error:
             _LOG.warning("rate-limit counters are away: %s", error)
+            telemetry.count("pixel_ratelimit_uncounted")
             return None
 
 

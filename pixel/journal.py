@@ -286,6 +286,28 @@ class DamagedJournal(Exception):
         self.offset, self.found = offset, found
 
 
+def received_at(path, offset):
+    """When the record at `offset` of a file came, in milliseconds since 1970, or None if it is not whole yet."""
+    with open(path, "rb") as file:
+        file.seek(offset + FRAME.size)
+        fixed = file.read(FIXED.size)
+    return FIXED.unpack(fixed)[3] if len(fixed) == FIXED.size else None
+
+
+def probe(folder):
+    """Write a byte beside the journal and sync it: how many milliseconds that took. Raises OSError."""
+    path = Path(folder) / f".probe-{os.getpid()}"
+    started = time.perf_counter()
+    try:
+        with open(path, "wb") as file:
+            file.write(b"x")
+            file.flush()
+            os.fdatasync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+    return (time.perf_counter() - started) * 1000
+
+
 def segments(folder):
     """The files of a journal folder, oldest first."""
     return sorted((Segment(path) for path in Path(folder).glob("*.journal")), key=lambda s: s.path.name)

@@ -13,12 +13,24 @@ from pixel.access import ENTRANCES, Scope
 HOME = Path(__file__).parent.parent
 #: From the ground up. A module may import what stands on its own floor or below.
 FLOORS = [
-    {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors"},
+    {
+        "buckets",
+        "clock",
+        "geo",
+        "ids",
+        "currencies",
+        "redaction",
+        "sources",
+        "agents",
+        "envelope",
+        "errors",
+        "telemetry",
+    },
     {"database", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts"},
     {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices"},
-    {"access_log", "demo", "doctor", "jobs"},
+    {"access_log", "demo", "doctor", "health", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},
 ]

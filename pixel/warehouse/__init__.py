@@ -79,6 +79,18 @@ class Warehouse:
         """How the engine is: pid, bytes and seconds that the journal is ahead of the warehouse, the last failure."""
         return orjson.loads(self._ask("status"))
 
+    def probe(self, seconds):
+        """As `status`, within so many seconds and past all that waits. Raises OSError or EOFError."""
+        from pixel.warehouse import line
+
+        return self.status() if self._engine else orjson.loads(line.probe(self.folder, seconds))
+
+    def lag(self):
+        """How far it is behind the journal, engine or not: (bytes, seconds). Raises OSError or sqlite3.Error."""
+        from pixel.warehouse import loader
+
+        return loader.lag(self.journal_folder, self.folder / "loader.sqlite")
+
     def load(self):
         """Load what the journal holds now, and return when it is loaded. Raises AnalyticsError."""
         self._ask("load")

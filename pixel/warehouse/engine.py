@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from pixel import telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import line
 from pixel.warehouse.embedded import Embedded
@@ -77,7 +78,9 @@ class Engine:
         while not self._stopping.wait(LOAD_SECONDS):
             try:
                 self._load()
+                telemetry.flush()
             except AnalyticsError as error:
+                telemetry.count("pixel_load_failures")
                 _LOG.error("load failed: %s", error.__cause__ or error)
                 self._stopping.wait(1)
             except Exception:

@@ -86,6 +86,18 @@ class Line:
             self._local.connection = None
 
 
+def probe(folder, seconds):
+    """The status of a warehouse folder's engine, as bytes, over a connection of its own: no report is waited for.
+
+    Raises OSError or EOFError when it does not answer in time.
+    """
+    with Client(address(folder), "AF_UNIX") as connection:
+        connection.send_bytes(orjson.dumps(["status"]))
+        if not connection.poll(seconds):
+            raise TimeoutError(f"no answer within {seconds} s")
+        return connection.recv_bytes()[1:]
+
+
 class Switchboard:
     """The answering end: a thread for each connection, each question given to `answer(action, *arguments)`."""
 
