@@ -76,6 +76,7 @@ class Settings:
         "mail is sent, and pages and commands show what would be.",
     )
     MAIL_FROM: str = setting("", "The sender of mails, such as `Pixel <pixel@example.com>`. Required with SMTP_URL.")
+    RETENTION_MONTHS: int = setting(25, "How many months events and identify calls are kept: whole months, by UTC.")
     METRICS_TOKEN: str = setting(
         "",
         "What `/metrics` and the details of `/readyz` are shown for, as Bearer. Empty: to callers from this machine "
@@ -218,6 +219,7 @@ def _check(settings):
         ("RATELIMIT_COLLECT", 1, 10**9),
         ("RATELIMIT_COLLECT_WEBSITE", 1, 10**9),
         ("TRUSTED_HOPS", 0, 10),
+        ("RETENTION_MONTHS", 1, 240),
         ("REQUEST_LOG_DAYS", 1, 3650),
         ("WEB_CONCURRENCY", 1, 256),
         ("PORT", 1, 65535),
