@@ -95,6 +95,13 @@ class Warehouse:
         """Load what the journal holds now, and return when it is loaded. Raises AnalyticsError."""
         self._ask("load")
 
+    def erase(self, workspace_id, website_ids, visitor_ids):
+        """Take visitors out of the warehouse, the journal and the request log: how many rows, as {place: number}.
+
+        Whatever was acknowledged before this was called is gone when it returns. Raises AnalyticsError.
+        """
+        return orjson.loads(self._ask("erase", workspace_id, website_ids, visitor_ids))
+
     def _ask(self, action, *arguments):
         if self._engine is None and self._line is None:
             self.start()

@@ -54,7 +54,7 @@ class Embedded:
 
     def query(self, sql, parameters):
         """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
-        with self._client() as client, _translated():
+        with self._client() as client, translated():
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def insert(self, table, rows: bytes):
@@ -64,9 +64,9 @@ class Embedded:
         """
         self._writer.raw_insert(table, insert_block=rows, fmt="JSONEachRow")
 
-    def command(self, sql):
+    def command(self, sql, parameters=None):
         """Run one statement that answers nothing."""
-        self._writer.command(sql)
+        self._writer.command(sql, parameters=parameters)
 
     def close(self):
         for client in self._clients.things:
@@ -149,7 +149,8 @@ def statements(sql):
 
 
 @contextmanager
-def _translated():
+def translated():
+    """Raise AnalyticsError for whatever the client raises."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     try:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import orjson
 
-from pixel import telemetry
+from pixel import journal, telemetry
 from pixel.errors import AnalyticsError
-from pixel.warehouse import line
-from pixel.warehouse.embedded import Embedded
+from pixel.warehouse import eraser, line
+from pixel.warehouse.embedded import Embedded, translated
 from pixel.warehouse.loader import Loader
 
 #: Between two loads: each makes a part in the warehouse, and a report may be this much behind.
@@ -40,6 +40,12 @@ class Engine:
             os.close(self._lock)
             raise
         self._loader = Loader(self._warehouse, journal_folder, self.folder / "loader.sqlite")
+        self._actions = {
+            "query": self._warehouse.query,
+            "status": self._status,
+            "load": self._load,
+            "erase": self._erase,
+        }
         self._stopping = threading.Event()
         self._loading = threading.Lock()
         self._jobs = []
@@ -56,8 +62,8 @@ class Engine:
         self._jobs.append([seconds, time.monotonic() + seconds, job])
 
     def ask(self, action, *arguments):
-        """Answer one question as bytes: query(sql, parameters), status() or load(). Raises AnalyticsError."""
-        return {"query": self._warehouse.query, "status": self._status, "load": self._load}[action](*arguments)
+        """Answer one question, of `_actions`, as bytes. Raises AnalyticsError."""
+        return self._actions[action](*arguments)
 
     def command(self, sql):
         """Run a statement that answers nothing, between two loads."""
@@ -91,6 +97,15 @@ class Engine:
     def _load(self):
         with self._loading:
             self._loader.load()
+
+    def _erase(self, workspace_id, website_ids, visitor_ids):
+        """Load what there is, take some visitors out of everything, and tell how much that was as JSON."""
+        # Of requests that were answered before, the log has its rows by then.
+        time.sleep(4 * journal.FLUSH_SECONDS)
+        with self._loading, translated():
+            self._loader.load()
+            found = eraser.erase(self._warehouse, self._loader, workspace_id, website_ids, visitor_ids)
+        return orjson.dumps(found)
 
     def _run_jobs_for_ever(self):
         while not self._stopping.wait(LOAD_SECONDS):

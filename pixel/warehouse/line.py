@@ -13,6 +13,8 @@ import orjson
 from pixel.errors import AnalyticsError
 
 ANSWER_SECONDS = 12
+#: What rewrites or copies everything may take this long.
+LONG_SECONDS = {"erase": 3600}
 #: A killed engine is back after a second or two; asking callers wait this long before they are told.
 CONNECT_SECONDS = 0.5
 #: Calls that may wait for the engine at once in one process, so that threads are left for taking events.
@@ -44,17 +46,17 @@ class Line:
         if not self._calls.acquire(timeout=ANSWER_SECONDS):
             raise AnalyticsError("The analytics warehouse is busy.")
         try:
-            return self._exchange(orjson.dumps([action, *arguments]))
+            return self._exchange(orjson.dumps([action, *arguments]), LONG_SECONDS.get(action, ANSWER_SECONDS))
         finally:
             self._calls.release()
 
-    def _exchange(self, question):
+    def _exchange(self, question, seconds):
         # A connection that was open before may lead to an engine that has died since: one new one is tried.
         for connection in (getattr(self._local, "connection", None), None):
             try:
                 connection = connection or self._connect()
                 connection.send_bytes(question)
-                if not connection.poll(ANSWER_SECONDS):
+                if not connection.poll(seconds):
                     raise TimeoutError
                 answer = connection.recv_bytes()
                 break

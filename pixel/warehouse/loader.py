@@ -60,7 +60,7 @@ class Loader:
 
     def __init__(self, warehouse, folder, index_path):
         self._warehouse = warehouse
-        self._folder = Path(folder)
+        self.folder = self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = sqlite3.connect(index_path, isolation_level=None, check_same_thread=False)
         self._index.execute("PRAGMA journal_mode=WAL")
@@ -88,6 +88,10 @@ class Loader:
     def status(self):
         """Rows loaded and duplicates dropped since the start, bytes behind, and the last failure while it lasts."""
         return self._status | {"behind_bytes": sum(map(self._behind, self._folder.glob("*.journal")))}
+
+    def reached(self):
+        """How far each journal file is loaded, as [(path, bytes)]."""
+        return [(path, self._taken.get(path.name, journal.HEADER.size)) for path in self._folder.glob("*.journal")]
 
     def close(self):
         self._index.close()
