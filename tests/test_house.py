@@ -30,7 +30,7 @@ FLOORS = [
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts"},
     {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices", "erasure"},
-    {"access_log", "demo", "doctor", "health", "jobs"},
+    {"access_log", "backup", "demo", "doctor", "health", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},
 ]

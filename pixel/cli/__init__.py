@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
 from pixel.access import Scope
-from pixel.cli import data
+from pixel.cli import data, safety
 from pixel.cli.group import Group
 from pixel.extensions import warehouse
 
@@ -28,8 +28,8 @@ def register(app):
     """Add the commands to `flask --app app`."""
     for group in (workspace, user, website, key, mail_, request, import_, data.erase):
         app.cli.add_command(group)
-    app.cli.add_command(_doctor)
-    app.cli.add_command(_demo)
+    for command in (_doctor, _demo, safety.write_backup, safety.restore_backup):
+        app.cli.add_command(command)
     # A command that was the engine lets go of the folder before it ends.
     app.cli.result_callback()(lambda *_, **__: warehouse.stop())
 

@@ -1,4 +1,6 @@
-"""How all commands refuse."""
+"""How all commands refuse: in one sentence, without a traceback."""
+
+from contextlib import contextmanager
 
 import click
 from flask.cli import AppGroup
@@ -7,15 +9,29 @@ from sqlalchemy.exc import NoResultFound, OperationalError
 from pixel.errors import PixelError
 
 
+@contextmanager
+def _refusing():
+    try:
+        yield
+    except PixelError as error:
+        raise click.ClickException(error.message) from None
+    except (ValueError, NoResultFound) as error:
+        raise click.ClickException(str(error)) from None
+    except OperationalError as error:
+        raise click.ClickException(f"{error.orig}. Is the database made? flask --app app db upgrade") from None
+
+
 class Group(AppGroup):
-    """Commands whose refusals are one sentence, not a traceback."""
+    """Commands about one thing."""
 
     def invoke(self, context):
-        try:
+        with _refusing():
             return super().invoke(context)
-        except PixelError as error:
-            raise click.ClickException(error.message) from None
-        except (ValueError, NoResultFound) as error:
-            raise click.ClickException(str(error)) from None
-        except OperationalError as error:
-            raise click.ClickException(f"{error.orig}. Is the database made? flask --app app db upgrade") from None
+
+
+class Command(click.Command):
+    """A command that stands alone."""
+
+    def invoke(self, context):
+        with _refusing():
+            return super().invoke(context)

@@ -102,6 +102,21 @@ class Warehouse:
         """
         return orjson.loads(self._ask("erase", workspace_id, website_ids, visitor_ids))
 
+    def snapshot(self):
+        """Set the warehouse aside as it is now, with everything that was acknowledged: see `snapshot.take`.
+
+        It takes hardly any room, until `leave_snapshot()`. Raises AnalyticsError.
+        """
+        return orjson.loads(self._ask("snapshot"))
+
+    def leave_snapshot(self):
+        """Forget what was set aside. Raises AnalyticsError."""
+        self._ask("leave_snapshot")
+
+    def take_in(self, folders):
+        """Copy parts, from one folder for each table, into this warehouse. Raises AnalyticsError."""
+        self._ask("take_in", folders)
+
     def _ask(self, action, *arguments):
         if self._engine is None and self._line is None:
             self.start()
