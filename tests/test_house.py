@@ -29,7 +29,7 @@ FLOORS = [
     {"database", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts"},
-    {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices", "erasure"},
+    {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices", "erasure", "export"},
     {"access_log", "backup", "demo", "doctor", "health", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},

@@ -28,7 +28,7 @@ def register(app):
     """Add the commands to `flask --app app`."""
     for group in (workspace, user, website, key, mail_, request, import_, data.erase):
         app.cli.add_command(group)
-    for command in (_doctor, _demo, safety.write_backup, safety.restore_backup):
+    for command in (_doctor, _demo, data.export_events, safety.write_backup, safety.restore_backup):
         app.cli.add_command(command)
     # A command that was the engine lets go of the folder before it ends.
     app.cli.result_callback()(lambda *_, **__: warehouse.stop())

@@ -95,6 +95,13 @@ class Warehouse:
         """Load what the journal holds now, and return when it is loaded. Raises AnalyticsError."""
         self._ask("load")
 
+    def export(self, sql, parameters, format, path):
+        """Have the rows of a query written into a new file, in a format of ClickHouse's.
+
+        Raises AnalyticsError.
+        """
+        self._ask("export", sql, parameters, format, path)
+
     def erase(self, workspace_id, website_ids, visitor_ids):
         """Take visitors out of the warehouse, the journal and the request log: how many rows, as {place: number}.
 

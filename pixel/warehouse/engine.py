@@ -46,6 +46,7 @@ class Engine:
             "query": self._warehouse.query,
             "status": self._status,
             "load": self._load,
+            "export": self._warehouse.export,
             "erase": self._erase,
             "snapshot": self._snapshot,
             "leave_snapshot": self._leave_snapshot,
