@@ -11,6 +11,7 @@ from limits.storage import Storage, storage_from_string
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pixel import telemetry
 from pixel.breaker import Breaker
 
 #: How long the counters are left alone after they failed. Calls go on meanwhile, uncounted.
@@ -25,8 +26,6 @@ class Counters:
 
     def __init__(self):
         self.storage = None
-        #: How many calls of this process went on uncounted because the counters were away.
-        self.uncounted = 0
 
     def bind(self, uri):
         self.storage = storage_from_string(uri)
@@ -38,13 +37,13 @@ class Counters:
         None when the counters are away.
         """
         if not self._breaker.lets_ask():
-            self.uncounted += 1
+            telemetry.count("pixel_ratelimit_uncounted")
             return None
         key = item.key_for(*identifiers)
         try:
             hit = self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
         except self.storage.base_exceptions as error:
-            self.uncounted += 1
+            telemetry.count("pixel_ratelimit_uncounted")
             if self._breaker.failed():
                 _LOG.warning("rate-limit counters are away, calls go on uncounted: %s", error)
             return None

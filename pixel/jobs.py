@@ -91,6 +91,8 @@ def schedule(app, engine):
     each(5, note_key_use)
     each(60, sweep)
     each(3600, forget_old_requests)
+    # Not once a day: an engine that is started anew every day would never come to it.
+    each(3600, forget_old_events)
     # Of what all servers share.
     one(10, mail.send_due)
     one(60, keys.sweep)
@@ -120,11 +122,26 @@ def sweep():
 
 def forget_old_requests():
     """Drop the days of the request log, and of what was dropped, that are older than REQUEST_LOG_DAYS."""
-    oldest = (clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)).strftime("%Y%m%d")
+    oldest = clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)
+    _drop_partitions(["requests", "drops"], oldest.strftime("%Y%m%d"))
+
+
+def forget_old_events():
+    """Drop the months of events, by their own time, and of identify calls that are older than RETENTION_MONTHS.
+
+    A month goes when all of it is older. What is imported from before that goes as well, within the hour.
+    """
+    now = clock.now()
+    months = now.year * 12 + now.month - 1 - current_app.config["RETENTION_MONTHS"]
+    _drop_partitions(["events", "identities"], f"{months // 12:04}{months % 12 + 1:02}")
+
+
+def _drop_partitions(tables, oldest):
+    """Drop the partitions of some tables that come before `oldest`, which is a partition's name."""
     rows = warehouse.query(
         "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase()"
-        " AND table IN ('requests', 'drops') AND active AND partition < {oldest:String}",
-        {"oldest": oldest},
+        " AND has({tables:Array(String)}, table) AND active AND partition < {oldest:String} ORDER BY table, partition",
+        {"tables": tables, "oldest": oldest},
     )["data"]
     engine = warehouse.start()
     for row in rows:

@@ -224,12 +224,17 @@ def test_the_lease_runs_by_the_clock_that_all_servers_share(app, moved_clock):
         assert leases.take("clock", "an hour ahead") is not shared
 
 
-def test_of_two_engines_one_has_the_jobs_and_the_other_goes_on_when_it_ends(app, monkeypatch):
-    monkeypatch.setattr(jobs.Turn, "NAME", "of two engines")
-    monkeypatch.setattr(jobs.Turn, "RENEW_SECONDS", 0.05)
-    first = jobs.Turn(app)
+class Turn(jobs.Turn):
+    """A turn at a lease that the engine of the run does not want."""
+
+    NAME = "of two engines"
+    RENEW_SECONDS = 0.05
+
+
+def test_of_two_engines_one_has_the_jobs_and_the_other_goes_on_when_it_ends(app):
+    first = Turn(app)
     until(first.is_ours)
-    second = jobs.Turn(app)
+    second = Turn(app)
     assert not second.is_ours()
     first.end()
     assert not first.is_ours()

@@ -26,6 +26,14 @@ _SETTINGS = {
     "compile_aggregate_expressions": 0,
     "compile_sort_description": 0,
 }
+#: An export may take its time, but not the memory of everything else.
+_EXPORT = {
+    "max_execution_time": 3600,
+    "max_threads": 1,
+    "max_block_size": 8192,
+    "max_bytes_before_external_sort": 64 << 20,
+    "format_csv_null_representation": "",
+}
 _TABLES = Path(__file__).parent / "tables"
 
 
@@ -54,8 +62,21 @@ class Embedded:
 
     def query(self, sql, parameters):
         """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
-        with self._client() as client, _translated():
+        with self._client() as client, translated():
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
+
+    def export(self, sql, parameters, format, path):
+        """Have the engine write the rows of a query into a new file, in one of its formats.
+
+        Rows are sorted on disk when there are many, so memory stays as it is. Raises AnalyticsError.
+        """
+        named = path.replace("\\", "\\\\").replace("'", "\\'")
+        with translated():
+            client = self._open(settings=_SETTINGS | _EXPORT)
+            try:
+                client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
+            finally:
+                client.close()
 
     def insert(self, table, rows: bytes):
         """Insert rows given as JSON objects, one a line; they are synced to disk when this returns.
@@ -64,9 +85,9 @@ class Embedded:
         """
         self._writer.raw_insert(table, insert_block=rows, fmt="JSONEachRow")
 
-    def command(self, sql):
+    def command(self, sql, parameters=None):
         """Run one statement that answers nothing."""
-        self._writer.command(sql)
+        self._writer.command(sql, parameters=parameters)
 
     def close(self):
         for client in self._clients.things:
@@ -149,7 +170,8 @@ def statements(sql):
 
 
 @contextmanager
-def _translated():
+def translated():
+    """Raise AnalyticsError for whatever the client raises."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import orjson
 
-from pixel import clock, journal
+from pixel import clock, journal, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse.embedded import parsed
 
@@ -60,7 +60,7 @@ class Loader:
 
     def __init__(self, warehouse, folder, index_path):
         self._warehouse = warehouse
-        self._folder = Path(folder)
+        self.folder = self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = sqlite3.connect(index_path, isolation_level=None, check_same_thread=False)
         self._index.execute("PRAGMA journal_mode=WAL")
@@ -89,6 +89,10 @@ class Loader:
         """Rows loaded and duplicates dropped since the start, bytes behind, and the last failure while it lasts."""
         return self._status | {"behind_bytes": sum(map(self._behind, self._folder.glob("*.journal")))}
 
+    def reached(self):
+        """How far each journal file is loaded, as [(path, bytes)]."""
+        return [(path, self._taken.get(path.name, journal.HEADER.size)) for path in self._folder.glob("*.journal")]
+
     def close(self):
         self._index.close()
 
@@ -99,6 +103,7 @@ class Loader:
             fresh = self._claim(records, reached)
             self._insert(fresh)
             self._settle()
+            telemetry.observe("pixel_load_lag_seconds", clock.seconds() - min(r.received for *_, r in records) / 1000)
             self._tell_repeated()
         self._remove_loaded(more)
         return more
@@ -216,7 +221,9 @@ class Loader:
         for table in journal.TABLES:
             rows = [r.row for *_, r in fresh if r.table == table and (not arrived or _identity(r) not in arrived)]
             if rows:
-                self._status["loaded"] += self._insert_rows(table, rows)
+                loaded = self._insert_rows(table, rows)
+                self._status["loaded"] += loaded
+                telemetry.count("pixel_loaded_rows", table, amount=loaded)
 
     def _insert_rows(self, table, rows):
         """Insert rows, and by halves what cannot be inserted together. Returns how many went in."""
@@ -245,6 +252,7 @@ class Loader:
     def _tell_repeated(self):
         """Note how many events of each website were not counted again. When that fails it is not tried again."""
         repeated, self._repeated = self._repeated, []
+        telemetry.count("pixel_events_dropped", "duplicate", amount=len(repeated))
         rows = {}
         try:
             for record in repeated:
@@ -325,6 +333,35 @@ class Loader:
             self._index.execute("ROLLBACK")
             raise
         self._index.execute("COMMIT")
+
+
+def lag(folder, index_path):
+    """How far the warehouse is behind a journal folder: (bytes, seconds since the oldest record came, or 0).
+
+    It reads what the loader has written down, so it tells even when no engine answers. Raises OSError or sqlite3.Error.
+    """
+    taken, behind, oldest = _taken(index_path), 0, None
+    for path in Path(folder).glob("*.journal"):
+        reached = taken.get(path.name, journal.HEADER.size)
+        try:
+            waiting = path.stat().st_size - reached
+            received = journal.received_at(path, reached) if waiting > 0 else None
+        except FileNotFoundError:
+            continue
+        behind += max(0, waiting)
+        oldest = min(filter(None, (oldest, received)), default=None)
+    return behind, max(0.0, clock.seconds() - oldest / 1000) if oldest else 0.0
+
+
+def _taken(index_path):
+    """How far each journal file is loaded, as {name: bytes}."""
+    if not Path(index_path).exists():
+        return {}
+    index = sqlite3.connect(f"file:{index_path}?mode=ro", uri=True, timeout=0.5)
+    try:
+        return dict(index.execute("SELECT name, taken FROM files"))
+    finally:
+        index.close()
 
 
 def _order(segment, record):
