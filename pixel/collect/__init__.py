@@ -3,10 +3,12 @@
 There is no key: hits are taken from the website's own pages.
 """
 
+import gzip
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, Response, current_app, g, request
 from limits import RateLimitItemPerMinute
@@ -14,7 +16,7 @@ from marshmallow import ValidationError
 
 from pixel import access, envelope, errors, events, geo, identities, salts, websites
 from pixel.extensions import counters
-from pixel.intake import body, schemas
+from pixel.intake import body, fields, schemas
 
 collect = Blueprint("collect", __name__)
 collect.entry = "site"
@@ -22,7 +24,9 @@ collect.entry = "site"
 MOST_BYTES = 64 << 10
 #: What a page may tell of itself; the rest is seen here.
 _SEEN_HERE = ("ip", "user_agent", "country", "device", "browser", "os")
-_EVENT, _IDENTITY = schemas.Event(exclude=_SEEN_HERE), schemas.Identity()
+_EVENT, _IDENTITY = schemas.Hit(exclude=_SEEN_HERE), schemas.Identity()
+#: What every hit of the script carries, and an identification has no use for.
+_OF_EVENTS = _EVENT.fields.keys() - _IDENTITY.fields.keys()
 _SCRIPT = Path(__file__).parents[2] / "static" / "pixel.js"
 _GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 _IN_GIF = ("website_id", "name", "url", "path", "title", "referrer", "goal", "event_id")
@@ -115,15 +119,21 @@ def script_version():
 
 
 def _script(cache_control):
-    response = Response(_text(), mimetype="text/javascript")
-    response.set_etag(script_version())
+    packed = request.accept_encodings["gzip"] > 0
+    response = Response(_text(packed), mimetype="text/javascript")
+    if packed:
+        response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
+    # Weak, because it is the same script packed and unpacked.
+    response.set_etag(script_version(), weak=True)
     response.headers["Cache-Control"] = cache_control
     return response.make_conditional(request)
 
 
 @cache
-def _text():
-    return _SCRIPT.read_bytes()
+def _text(packed):
+    text = _SCRIPT.read_bytes()
+    return gzip.compress(text, mtime=0) if packed else text
 
 
 def _site(website_id):
@@ -172,7 +182,7 @@ def _event(site, hit):
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")[:2000]
     event["user_agent"] = agent
     if not event.get("language"):
-        event["language"] = request.accept_languages.best or ""
+        event["language"] = (request.accept_languages.best or "")[:35]
     event["country"] = _country(address)
     if _untracked():
         for name in ("visitor_id", "session_id", "user_id"):
@@ -190,6 +200,19 @@ def _event(site, hit):
 
 
 def _read(hit):
+    """A valid event of what a page says in its own words. Raises ValidationError."""
+    if hit.get("name") == "payment" and "amount" in hit:
+        hit = hit | {"amount": _rounded(hit["amount"])}
+    event = _in_time(hit)
+    first = event.pop("first", "")
+    if event["name"] != "pageview":
+        event["props"] = _with_first_campaign(event.get("props", {}), first)
+    if event["name"] == "custom" and "value" not in event:
+        event |= _value(event["props"])
+    return event
+
+
+def _in_time(hit):
     try:
         return _EVENT.load(hit)
     except ValidationError as error:
@@ -199,10 +222,38 @@ def _read(hit):
         return _EVENT.load({name: value for name, value in hit.items() if name != "timestamp"})
 
 
+def _rounded(amount):
+    """The amount in hundredths of a cent: a page adds up 0.1 and 0.2 to 0.30000000000000004."""
+    try:
+        return f"{float(amount):.4f}" if type(amount) in (int, float, str) else amount
+    except (ValueError, OverflowError):
+        return amount
+
+
+def _with_first_campaign(props, tags):
+    """The props and behind them the tags, as first_utm_source and so on, as far as there is room."""
+    first = [(f"first_{name}", value.replace("\0", "")) for name, value in parse_qsl(tags) if _may_be_key(name)]
+    return dict([*props.items(), *first][: fields.Scalars.MOST_KEYS])
+
+
+def _may_be_key(name):
+    # Whoever makes a link makes its tags, and must not be able to have all goals of who follows it refused.
+    return len(name) <= 90 and name.isprintable()
+
+
+def _value(props):
+    """The number that a page calls `value`, if it is one."""
+    try:
+        value = float(props.get("value", ""))
+    except ValueError:
+        return {}
+    return {"value": value} if math.isfinite(value) else {}
+
+
 def _identify(site, hit):
     if _untracked():
         return _filtered(site, "opted_out")
-    identity = _IDENTITY.load({name: value for name, value in hit.items() if name != "name"})
+    identity = _IDENTITY.load({name: value for name, value in hit.items() if name not in _OF_EVENTS})
     identities.refuse_if_unavailable()
     _, frame = identities.prepare(identity, site, g.entry.request_id)
     identities.keep(frame)

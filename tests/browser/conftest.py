@@ -16,9 +16,14 @@ _SECRET = re.compile(r"pxl_[a-z]+_[0-9A-Za-z]{32}")
 _AXE = HOME / ".venv" / "node_modules" / "axe-core" / "axe.min.js"
 
 
+def chromium_binary():
+    """The path of the browser, or None."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="session")
 def chromium():
-    found = shutil.which("chromium") or shutil.which("google-chrome")
+    found = chromium_binary()
     if not found:
         pytest.skip("Chromium is not installed")
     from playwright.sync_api import sync_playwright

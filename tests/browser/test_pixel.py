@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import subprocess
 from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.conftest import Person
+from tests.browser.conftest import Person, chromium_binary
 from tests.server import HOME, until
 
 SCRIPT = HOME / "static" / "pixel.js"
@@ -243,6 +245,57 @@ def test_an_application_of_one_page_is_told_as_many(host, reports, browser):
     # Shown again from the browser's memory, without being loaded: a view of its own.
     ada.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
     becomes(lambda: reports.story(visitor).count("/b"), 4)
+
+
+def test_routes_behind_a_hash_are_pages_of_their_own(host, reports, browser):
+    app = host.site("hash")
+    ada = browser().opens(f"{app}/#/?utm_source=news")
+    visitor = ada.visitor
+    going = [
+        "location.hash = '#/inbox'",
+        "location.replace('#!/sent/1?page=2')",
+        "history.back()",
+        "location.hash = 'top'",
+    ]
+    for number, there in enumerate(going, 2):
+        ada.page.evaluate(there)
+        until(lambda number=number: ada.page.wait_for_timeout(20) or len(ada.sent) >= number)
+    becomes(lambda: Counter(reports.story(visitor)), Counter({"/#/": 2, "/#!/sent/1": 1, "/#/inbox": 1, "/": 1}))
+    assert {row["source"] for row in reports.rows(visitor) if row["path"].endswith("#/")} == {"news"}
+
+
+@contextmanager
+def left_alone(url, profile):
+    """A browser that nobody steers, and so keeps pages in memory and loads them in advance as people's do."""
+    options = ["--no-sandbox", "--headless=new", "--no-first-run", "--remote-debugging-port=0", f"--user-agent={AGENT}"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen([chromium_binary(), *options, f"--user-data-dir={profile}", url], **quiet)
+    yield
+    running.terminate()
+    running.wait()
+
+
+def test_a_page_counts_when_it_is_shown_not_when_it_is_loaded_in_advance(host, reports, browser, tmp_path):
+    walk = """<a href="next">Next</a><script>
+        const after = (work) => setTimeout(work, 100);
+        const rules = { prerender: [{ urls: ["next"], eagerness: "immediate" }] };
+        const go = async () => (await fetch("/gate/")).ok ? document.links[0].click() : after(go);
+        if (location.pathname == "/advance/") {
+            document.head.append(Object.assign(document.createElement("script"), { type: "speculationrules", text: JSON.stringify(rules) }));
+            addEventListener("storage", () => go(pixel("track", "ready")));
+        }
+        pixel("track", document.prerendering ? "in advance" : "at once");
+        if (document.prerendering) onload = () => (localStorage.ready = 1);
+        document.addEventListener("prerenderingchange", () => after(() => (location = "last")));
+        if (location.pathname == "/advance/last") onload = () => after(() => history.back());
+        addEventListener("pageshow", ({ persisted }) => persisted && pixel("track", "again"));
+    </script>"""
+    with left_alone(host.site("advance", head=STUB, body=walk) + "/", tmp_path):
+        becomes(lambda: reports.kinds("/advance/").keys(), {"pageview", "at once", "ready"}, seconds=20)
+        assert reports.kinds("/advance/next") == {}
+        host.site("gate")
+        becomes(lambda: reports.kinds("/advance/last"), {"pageview": (1, 1), "at once": (1, 1)})
+        becomes(lambda: reports.kinds("/advance/next"), {"pageview": (2, 1), "in advance": (1, 1), "again": (1, 1)})
 
 
 def test_calls_from_before_it_loads_are_kept(host, reports, browser):
@@ -528,6 +581,39 @@ def test_excluded_pages_are_not_told_of(host, reports, browser):
     assert len(ada.sent) == 2
 
 
+def test_a_path_to_exclude_is_no_expression(host, reports, browser):
+    shop = host.site("literal", options='data-exclude="/literal/a.b,/literal/(x/*,/literal/[c"')
+    ada = browser()
+    for path in ("a.b", "aXb", "(x/1", "[c", "c", "a.b.c"):
+        ada.opens(f"{shop}/{path}")
+    becomes(lambda: reports.story(ada.visitor), ["/aXb", "/c", "/a.b.c"])
+    assert len(ada.sent) == 3
+
+
+def test_a_link_cannot_have_the_goals_of_who_follows_it_refused(host, reports, browser):
+    tags = "&".join(["utm_a%00=1", f"utm_{'x' * 200}=1", "utm_source=news%00", *(f"utm_{n}={n}" for n in range(200))])
+    shop = host.site("poisoned")
+    ada = browser().opens(f"{shop}/?{tags}")
+    ada.calls("track", "first", {f"key {number}": number for number in range(48)})
+    ada.calls("payment", {"amount": 5, "currency": "EUR", "transaction_id": "poisoned"})
+    becomes(lambda: sorted(reports.story(ada.visitor)), ["/", "5 EUR", "first"])
+    row = next(row for row in reports.rows(ada.visitor) if row["goal"] == "first")
+    assert len(row["props"]) == 50
+    assert row["props"]["first_utm_source"] == "news"
+    assert len(ada.stored()["pxl_first"]) <= 1000
+
+
+def test_long_addresses_and_lines_in_names_lose_nothing(host, reports, browser):
+    ada = browser().opens(host.site("long") + "/")
+    ada.page.evaluate("history.pushState({}, '', '/long/' + '?' + 'x'.repeat(9000))")
+    ada.page.evaluate("history.pushState({}, '', '/long/after')")
+    ada.calls("track", "Buy\n\tnow", {"k" * 300: "\x00v"})
+    becomes(lambda: reports.story(ada.visitor), ["/", "/", "/after", "Buynow"])
+    assert reports.rows(ada.visitor)[3]["props"] == {"k" * 100: "v"}
+    width, height = ada.page.evaluate("[screen.width, screen.height]")
+    assert {hit["screen"] for hit in ada.sent} == {f"{width}x{height}"}
+
+
 def test_outbound_links_downloads_forms_and_scrolling_are_goals_when_asked_for(host, reports, browser):
     body = """
         <a href="https://other.example/there?secret=1" target="_blank">Out</a> <a href="/auto/price.pdf">Price</a>
@@ -573,6 +659,18 @@ def test_a_strangers_page_counts_nothing_and_sees_nothing(host, reports, browser
     until(lambda: ada.sent)
     ada.page.wait_for_load_state("networkidle")
     assert reports.kinds("/strange/") == {}
+
+
+def test_a_page_that_is_never_heard_asks_ever_more_rarely(host, browser):
+    """A page of another host cannot read that it is refused: to it the network has failed."""
+    host.site("insists")
+    ada = browser()
+    ada.page.clock.install()
+    ada.opens(f"{host.strange_url}/insists/")
+    for minutes in (1, 1, 2, 4, 8, 16, 28):
+        until(lambda: ada.stored().get("pxl_queue", "[]") != "[]", otherwise=lambda: str(ada.sent))
+        ada.page.clock.run_for(minutes * 60_000)
+    assert 5 <= len(ada.sent) <= 7
 
 
 def test_a_clock_that_is_ahead_loses_nothing(host, reports, browser):

@@ -1,5 +1,6 @@
 """Hits of browsers: from whose pages they are taken, what becomes of them, and what is never kept."""
 
+import gzip
 import json
 
 import pytest
@@ -177,6 +178,82 @@ def test_a_bot_is_kept_apart_and_told_so(app, ada, caller):
     assert stored(app, ada.site)[0]["bot"] == "GPTBot"
 
 
+@pytest.mark.parametrize(
+    ("url", "path", "source"),
+    [
+        ("https://ada.example/#/inbox", "/#/inbox", ""),
+        ("https://ada.example#!/inbox", "/#!/inbox", ""),
+        ("https://ada.example/app?a=b#/in/1?utm_source=news", "/app#/in/1", "news"),
+        ("https://ada.example/app?utm_source=news#/in?x=1", "/app#/in", "news"),
+        ("https://ada.example/app#top", "/app", ""),
+        ("https://ada.example/app#access_token=secret", "/app", ""),
+        ("https://ada.example/app#", "/app", ""),
+    ],
+)
+def test_a_route_behind_a_hash_is_part_of_the_path(app, ada, browser, url, path, source):
+    assert fate(browser.sends(url=url)) == {"status": "accepted"}
+    [row] = stored(app, ada.site)
+    assert (row["path"], row["utm_source"]) == (path, source)
+
+
+def test_a_route_makes_a_path_no_longer_than_any(browser):
+    assert error(browser.sends(url="https://ada.example/#/" + "x" * 2000)) == (400, "invalid_body")
+
+
+def test_goals_and_payments_carry_the_first_campaign(app, ada, browser):
+    first = "utm_source=the+news&utm_campaign=%C3%BC&gclid=g%001&utm_x%0A=1&utm_%00=1&&utm_" + "x" * 200 + "=1"
+    touch = {"first_utm_source": "the news", "first_utm_campaign": "ü", "first_gclid": "g1"}
+    own = {"plan": "pro", "value": "29.5"}
+    payment = {"name": "payment", "amount": "5", "currency": "EUR", "transaction_id": "t"}
+    for hit in ({}, {"name": "custom", "goal": "g", "props": own}, payment):
+        assert fate(browser.sends(first=first, **hit)) == {"status": "accepted"}
+    view, goal, paid = stored(app, ada.site)
+    assert (view["props"], goal["props"], paid["props"]) == ({}, own | touch, touch)
+    assert goal["value"] == 29.5
+    many = {f"key {number}": "x" for number in range(49)}
+    browser.sends(name="custom", goal="many", props=many, first=first)
+    assert stored(app, ada.site)[-1]["props"] == many | {"first_utm_source": "the news"}
+    for wrong in (5, None, "x" * 1001, ["x"]):
+        assert error(browser.sends(first=wrong)) == (400, "invalid_body")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("1", 1), (2.5, 2.5), ("-3e2", -300), (0, 0), *((no, None) for no in ("x", "", "nan", "inf", True, "1" * 999))],
+)
+def test_a_goals_value_is_the_number_among_its_props(app, ada, browser, value, told):
+    assert fate(browser.sends(name="custom", goal="g", props={"value": value})) == {"status": "accepted"}
+    assert stored(app, ada.site)[0]["value"] == told
+
+
+@pytest.mark.parametrize(
+    ("amount", "kept"), [(0.1 + 0.2, "0.3"), ("0.30000000000000004", "0.3"), ("-5", "-5"), (12, "12"), ("1e2", "100")]
+)
+def test_an_amount_is_rounded_as_a_page_adds_up(app, ada, browser, amount, kept):
+    payment = {"name": "payment", "currency": "EUR", "transaction_id": "t"}
+    assert fate(browser.sends(**payment, amount=amount)) == {"status": "accepted"}
+    assert float(stored(app, ada.site)[0]["amount"]) == float(kept)
+
+
+@pytest.mark.parametrize("amount", ["", "x", "nan", "inf", "1e20", 1e300, 10**18, True, None, [1], "1" * 5000, ...])
+def test_what_is_no_amount_is_refused(browser, amount):
+    paid = {
+        "name": "payment",
+        "currency": "EUR",
+        "transaction_id": "t",
+        **({} if amount is ... else {"amount": amount}),
+    }
+    assert error(browser.sends(**paid)) == (400, "invalid_body")
+
+
+def test_an_identification_may_carry_what_hits_carry(app, ada, browser):
+    whole = {"name": "identify", "visitor_id": "v", "user_id": "u"}
+    carried = {"event_id": "e", "title": "T", "screen": "1x1", "first": "", "props": {}, "referrer": ""}
+    assert fate(browser.sends(**whole, **carried)) == {"status": "accepted"}
+    assert error(browser.sends(**whole, emial="a@b.example")) == (400, "invalid_body")
+    assert error(browser.sends(**whole, ip="192.0.2.1")) == (400, "invalid_body")
+
+
 @pytest.mark.parametrize("header", [{"DNT": "1"}, {"Sec-GPC": "1"}])
 def test_who_asks_not_to_be_tracked_is_counted_without_an_id(app, ada, browser, header):
     assert fate(browser.sends(visitor_id="v", user_id="u", session_id="s", headers=header)) == {"status": "accepted"}
@@ -298,6 +375,18 @@ def test_the_script_is_cached_and_its_version_for_ever(app):
     again = client.get("/pixel.js", headers={"If-None-Match": plain.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
     assert client.get("/pixel.000000000000.js").status_code == 404
+
+
+@pytest.mark.parametrize("wanted", ["gzip", "br, gzip;q=0.5", "*", "gzip, deflate"])
+def test_the_script_comes_packed_to_who_can_unpack_it(app, wanted):
+    packed = app.test_client().get("/pixel.js", headers={"Accept-Encoding": wanted})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.data) < 2100
+    plain = app.test_client().get("/pixel.js", headers={"Accept-Encoding": "gzip;q=0"})
+    assert gzip.decompress(packed.data) == plain.data
+    assert "Content-Encoding" not in plain.headers
+    assert {"Accept-Encoding", "Origin"} <= {name for answer in (packed, plain) for name in answer.vary}
+    assert packed.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
 
 def test_the_visitors_address_is_nowhere(app, ada, capfd):
