@@ -73,28 +73,27 @@ def may_take_hit():
 @collect.get("/pixel.gif")
 def take_image():
     """A pageview, or a goal, of a mail or of a page without scripts."""
-    hit = {name: request.args[name] for name in _IN_GIF if request.args.get(name)}
-    hit.setdefault("name", "pageview")
-    site = websites.find(hit.get("website_id", "")[:100])
-    if site is not None:
-        g.entry.site = site
-        g.own_page = _own_page(site)
-        # A mail has no page to name: an image is taken from anywhere but a page that says it is another's.
-        reason = _not_welcome(site, missing_is_fine=True)
-        if reason:
-            _drop(site, reason)
-        elif hit["name"] in ("pageview", "custom"):
-            if hit["name"] == "pageview" and not hit.keys() & {"url", "path"}:
-                hit["url"] = request.referrer or f"https://{site.domain}/"
-            try:
-                _event(site, hit)
-            except errors.PixelError:
-                pass
-            except ValidationError:
-                pass
+    try:
+        _show({name: request.args[name] for name in _IN_GIF if request.args.get(name)})
+    except (errors.PixelError, ValidationError):
+        # Whoever reads the mail sees an image, whatever became of the hit.
+        pass
     response = Response(_GIF, mimetype="image/gif")
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _show(hit):
+    site = _site(hit.get("website_id"))
+    g.own_page = _own_page(site)
+    hit.setdefault("name", "pageview")
+    # A mail has no page to name: an image is taken from anywhere but a page that says it is another's.
+    if reason := _not_welcome(site, missing_is_fine=True):
+        _drop(site, reason)
+    elif hit["name"] in ("pageview", "custom"):
+        if hit["name"] == "pageview" and not hit.keys() & {"url", "path"}:
+            hit["url"] = request.referrer or f"https://{site.domain}/"
+        _event(site, hit)
 
 
 @collect.after_request
@@ -139,6 +138,7 @@ def _text(packed):
 def _site(website_id):
     site = websites.find(website_id) if isinstance(website_id, str) and len(website_id) <= 100 else None
     if site is None:
+        _count_address()
         raise errors.WebsiteNotFound("There is no such website.")
     g.entry.site = site
     return site
@@ -158,18 +158,26 @@ def _own_page(site):
 
 def _not_welcome(site, missing_is_fine=False):
     """Why a hit is not taken, one of events.DROPS, or None. Raises RateLimitExceeded."""
+    _count_address(site)
     if g.own_page is False or (g.own_page is None and not missing_is_fine):
         return "origin"
-    for setting, whose in (
-        ("RATELIMIT_COLLECT", ("hits of", access.network_of_request())),
-        ("RATELIMIT_COLLECT_WEBSITE", ("hits for", site.id)),
-    ):
-        limit = current_app.config[setting]
-        found = counters.hit(RateLimitItemPerMinute(limit), *whose)
-        if found and found[0] > limit:
-            _drop(site, "rate_limited")
-            raise errors.RateLimitExceeded(limit, access.seconds_until(found[1]))
+    _count("RATELIMIT_COLLECT_WEBSITE", site, "hits for", site.id)
     return None
+
+
+def _count_address(site=None):
+    # Not even for a minute is an address written anywhere.
+    _count("RATELIMIT_COLLECT", site, "hits of", salts.visitor("", access.network_of_request(), ""))
+
+
+def _count(setting, site, *whose):
+    """Count a hit against a limit. Raises RateLimitExceeded, with a drop noted for the website if there is one."""
+    limit = current_app.config[setting]
+    found = counters.hit(RateLimitItemPerMinute(limit), *whose)
+    if found and found[0] > limit:
+        if site is not None:
+            _drop(site, "rate_limited")
+        raise errors.RateLimitExceeded(limit, access.seconds_until(found[1]))
 
 
 def _event(site, hit):
