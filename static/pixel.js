@@ -66,7 +66,7 @@ if (!window.pixel?.visitorId) try {
   };
   const pixel = safe((call, ...given) => (document.prerendering ? on("prerenderingchange", () => pixel(call, ...given)) : calls[call](...given)));
   pixel.visitorId = visitor;
-  for (const call of window.pixel?.q || []) pixel(...call);
+  window.pixel?.q?.forEach?.((call) => pixel(...call));
   window.pixel = pixel;
   view();
 

@@ -617,6 +617,12 @@ def test_nonsense_never_reaches_the_page(host, reports, browser):
     becomes(lambda: len(max(reports.story(visitor), key=len)) > 1500, True)
 
 
+def test_a_form_that_has_its_name_does_not_stop_it(host, reports, browser):
+    ada = browser().opens(host.site("named", body='<form id="pixel"><input name="q"></form>') + "/")
+    ada.calls("track", "still")
+    becomes(lambda: sorted(reports.story(ada.visitor)), ["/", "still"])
+
+
 def test_excluded_pages_are_not_told_of(host, reports, browser):
     shop = host.site("excluded", options='data-exclude="/excluded/admin/*,/excluded/x"')
     ada = browser().opens(f"{shop}/admin/users")

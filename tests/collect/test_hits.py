@@ -528,6 +528,36 @@ def test_the_visitors_address_is_nowhere(app, ada, capfd):
     assert (row["workspace_id"], row["address"]) == (ada.id, "")
 
 
+def test_secrets_in_a_pages_address_are_not_kept(app, ada, browser):
+    answers = [
+        browser.sends(url=f"https://ada.example/reset{sign}{name}=s3cr3t-{number}&b=2", name=kind)
+        for number, (sign, name) in enumerate(
+            [("?", "token"), ("?a=1&", "API_KEY"), ("#", "access_token"), ("#/x?", "secret")]
+        )
+        for kind in ("pageview", "oops")
+    ]
+    journal.flush()
+    with app.app_context():
+        rows = [request_log.find(answer.headers["X-Request-Id"]) for answer in answers]
+    assert all("s3cr3t" not in str(row) and "[redacted]&b=2" in row["request_body"] for row in rows)
+    assert "s3cr3t" not in str(stored(app, ada.site))
+
+
+def test_nothing_of_collection_sets_a_cookie_or_reads_one(app, ada, browser):
+    cookie = {"Cookie": "pixel_session=x; session=y"}
+    client = app.test_client()
+    for answer in (
+        browser.sends(headers=cookie),
+        browser.sends(name="oops", headers=cookie),
+        client.get("/pixel.js", headers=cookie),
+        client.get("/pixel.gif", query_string={"website_id": ada.site}, headers=cookie),
+        client.options("/api/event", headers=cookie),
+    ):
+        assert "Set-Cookie" not in answer.headers
+        assert "Cookie" not in answer.vary
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
 def test_a_country_comes_from_the_file_or_from_a_proxy_of_ours(app, ada, browser, monkeypatch):
     monkeypatch.setattr(geo, "country", lambda address: "CH" if address == browser.address else "")
     browser.sends()
