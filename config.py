@@ -227,7 +227,7 @@ def _check(settings):
         "SMTP_URL needs MAIL_FROM, an e-mail address, and PUBLIC_URL, which mails link to.",
     )
     refuse_unless(
-        not settings.GEOIP_DATABASE or geo.is_database(settings.GEOIP_DATABASE),
+        not settings.GEOIP_DATABASE or geo.edition(settings.GEOIP_DATABASE),
         "GEOIP_DATABASE must be the path of an MMDB file that can be read.",
     )
     refuse_unless(

@@ -1,7 +1,9 @@
 """User agents: the browser, operating system and kind of device of a person, or the name of a bot."""
 
 import re
+from datetime import date, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from typing import NamedTuple
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
@@ -25,6 +27,25 @@ class Agent(NamedTuple):
     os: str = ""
     device: str = ""
     bot: str = ""
+
+
+class Source(NamedTuple):
+    """A list that user agents are read by, and the day of its newest entry."""
+
+    name: str
+    version: str
+    newest: date
+
+
+def sources() -> list[Source]:
+    """Where what is known here comes from."""
+    crawlers, browsers = (version(name) for name in ("crawler-user-agents", "ua-parser-builtins"))
+    added = max(crawler.get("addition_date", "") for crawler in CRAWLER_USER_AGENTS_DATA)
+    return [
+        Source("crawler-user-agents", crawlers, datetime.strptime(added, "%Y/%m/%d").date()),
+        # It is numbered by its month.
+        Source("ua-parser-builtins", browsers, datetime.strptime(browsers[:6], "%Y%m").date()),
+    ]
 
 
 def classify(user_agent: str) -> Agent:

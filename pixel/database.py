@@ -178,7 +178,10 @@ def remembered(read):
             memory.check()
             g.memory_checked = memory
         question = (read, *args)
-        if question not in memory.found:
+        if question in memory.found:
+            # What is asked for often stays, however many other things are asked once.
+            memory.found.move_to_end(question)
+        else:
             memory.keep(question, read(*args))
         return memory.found[question]
 

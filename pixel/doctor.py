@@ -3,16 +3,21 @@
 import os
 import shutil
 import time
+from datetime import timedelta
 from typing import NamedTuple
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from pixel import agents, clock, geo
 from pixel.database import db
 from pixel.errors import PixelError
 from pixel.extensions import answers, counters, journal, warehouse
 from pixel.journal import probe
+
+#: Beyond this, lists of what changes outside are said to be old. Nothing fails by it, so it is no fault.
+OLD = timedelta(days=180)
 
 
 class Check(NamedTuple):
@@ -33,6 +38,8 @@ def examine(app):
         ("journal", _journal),
         ("warehouse", _warehouse),
         ("clock", _clock),
+        ("browsers and bots", _agents),
+        ("countries", _countries),
     ):
         try:
             yield Check(name, *look(app))
@@ -100,3 +107,24 @@ def _clock(app):
     if drift < -300:
         return False, "The clock has jumped back: a file here was written in what is now the future."
     return True, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC."
+
+
+def _agents(app):
+    found = [f"{source.name} {source.version} ({source.newest})" for source in agents.sources()]
+    old = any(_is_old(source.newest) for source in agents.sources())
+    return True, f"by {', '.join(found)}.{' Old: newer ones come with newer releases of this program.' if old else ''}"
+
+
+def _countries(app):
+    path = app.config["GEOIP_DATABASE"]
+    if not path:
+        return True, "known only where they are sent: GEOIP_DATABASE names no file."
+    edition = geo.edition(path)
+    if edition is None:
+        return False, f"{path} cannot be read any more. Put an MMDB file there: countries are unknown or out of date."
+    old = " Old: addresses move, so put a newer file in its place." if _is_old(edition.built.date()) else ""
+    return True, f"by {edition.kind} of {edition.built:%Y-%m-%d}, {path}.{old}"
+
+
+def _is_old(day):
+    return clock.now().date() - day > OLD

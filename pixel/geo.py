@@ -2,9 +2,23 @@
 
 import ipaddress
 import os
+import time
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import maxminddb
+
+#: How often a process looks whether the file was replaced by a newer one.
+LOOK_AGAIN_SECONDS = 60
+_UNREADABLE = (OSError, ValueError, maxminddb.InvalidDatabaseError)
+
+
+class Edition(NamedTuple):
+    """What an MMDB file says of itself."""
+
+    kind: str
+    built: datetime
 
 
 class _Atlas:
@@ -12,6 +26,8 @@ class _Atlas:
 
     path = ""
     reader = None
+    #: Which file was opened last, and when to look for another, in seconds of the monotonic clock.
+    seen, look_again = None, 0.0
 
 
 _atlas = _Atlas()
@@ -19,42 +35,63 @@ _atlas = _Atlas()
 
 def bind(path):
     """Use the file at `path`, or none when that is empty."""
-    _atlas.path, _atlas.reader = path, None
-    country.cache_clear()
+    _atlas.path = path
+    _forget()
 
 
-def is_database(path):
-    """Whether there is an MMDB file at `path`."""
+def edition(path):
+    """The Edition of the MMDB file at `path`, or None when there is no such file."""
     try:
-        with maxminddb.open_database(path):
-            return True
-    except (OSError, ValueError):
-        return False
+        with maxminddb.open_database(path) as reader:
+            told = reader.metadata()
+            return Edition(told.database_type, datetime.fromtimestamp(told.build_epoch, UTC))
+    except _UNREADABLE:
+        return None
 
 
-@lru_cache(10_000)
 def country(address):
     """The ISO 3166 code of an IPv4 or IPv6 address's country; '' when it is not known."""
     if not _atlas.path or not address:
         return ""
+    if time.monotonic() >= _atlas.look_again:
+        _look_again()
+    return _country(address)
+
+
+@lru_cache(10_000)
+def _country(address):
     try:
-        found = _reader().get(ipaddress.ip_address(address))
-    except (ValueError, OSError):
+        found = ipaddress.ip_address(address)
+        return _code(_atlas.reader.get(getattr(found, "ipv4_mapped", None) or found)) if _atlas.reader else ""
+    except _UNREADABLE:
         return ""
+
+
+def _code(found):
+    """The code in a record: GeoLite2 and DB-IP have a country with an iso_code, IPinfo the code itself."""
     told = found if isinstance(found, dict) else {}
-    place = told.get("country") or told.get("registered_country") or {}
-    return place.get("iso_code", "") if isinstance(place, dict) else str(place)[:2]
+    place = told.get("country_code") or told.get("country") or told.get("registered_country") or ""
+    code = place.get("iso_code", "") if isinstance(place, dict) else place
+    return code if isinstance(code, str) and len(code) == 2 and code.isascii() and code.isalpha() else ""
 
 
-def _reader():
-    if _atlas.reader is None:
-        _atlas.reader = maxminddb.open_database(_atlas.path)
-    return _atlas.reader
+def _look_again():
+    """Open the file that is there now, unless it is the one in use. Where it cannot be read, the old one stays."""
+    _atlas.look_again = time.monotonic() + LOOK_AGAIN_SECONDS
+    try:
+        there = os.stat(_atlas.path)
+        seen = there.st_ino, there.st_mtime_ns, there.st_size
+        if seen != _atlas.seen:
+            _atlas.reader = maxminddb.open_database(_atlas.path)
+            _atlas.seen = seen
+            _country.cache_clear()
+    except _UNREADABLE:
+        pass
 
 
-def _after_fork():
-    _atlas.reader = None
-    country.cache_clear()
+def _forget():
+    _atlas.reader, _atlas.seen, _atlas.look_again = None, None, 0.0
+    _country.cache_clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_forget)

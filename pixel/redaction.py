@@ -16,6 +16,11 @@ _SECRETS = (
     ("eyJ", re.compile(r"\beyJ[\w-]{5,}(?:\.[\w-]*){0,2}"), "[token]"),
     ("pxl_", _KEY, r"\1…[key]"),
     ("PXL_", _KEY, r"\1…[key]"),
+    (
+        "=",
+        re.compile(r"([?&#](?:token|key|api_key|(?:access|id|refresh)_token|password|secret)=)[^&#\s\"\\]+", re.I),
+        r"\1[redacted]",
+    ),
     ("@", re.compile(r"[^\s@\"'<>(),:;=&/?\\]{1,64}@([\w-]+\.)"), r"[…]@\1"),
 )
 _MANY_DIGITS = re.compile(r"\d[\d -]{11,}\d")

@@ -5,59 +5,56 @@ if (!window.pixel?.visitorId) try {
   const safe = (work) => (...given) => {
     try { return work(...given); } catch {}
   };
+  const on = (name, work) => addEventListener(name, safe(work), true);
 
-  const anonymous = dataset.cookieless != null || navigator.globalPrivacyControl || navigator.doNotTrack == 1;
-  const box = safe(() => !anonymous && localStorage)() || { get pxl_vid() {} };
+  const quiet = dataset.cookieless != null || navigator.globalPrivacyControl || navigator.doNotTrack == 1;
+  const box = safe(() => !quiet && localStorage)() || { get pxl_vid() {} };
+  const excluded = RegExp(`^(${dataset.exclude?.replace(/\W/g, "\\$&").replace(/\\\*/g, ".*").replace(/\\,/g, "|")})$`);
   let seen, scrolled, { referrer } = document;
 
-  const permitted = () => (box.pxl_consent ?? dataset.requireConsent == null) == 1;
+  const agreed = () => !document.prerendering && (box.pxl_consent ?? dataset.requireConsent == null) == 1;
   const random = () => crypto.getRandomValues(new Uint32Array(4)).join("");
   const known = () => document.cookie.match(/pxl_vid=(\w+)/)?.[1] || box.pxl_vid;
   const visitor = safe(() => {
-    if (anonymous || !permitted()) return;
+    if (quiet || !agreed()) return;
     box.pxl_vid = known() || random();
     document.cookie = `pxl_vid=${box.pxl_vid};path=/;max-age=31536000;samesite=lax`;
     return known();
   });
 
   const queue = (change) => {
-    if (!permitted()) return;
+    if (!agreed()) return;
     const hits = JSON.parse(box.pxl_queue || "[]").filter(([, at]) => at > Date.now() - 864e5);
     change(hits);
     box.pxl_queue = JSON.stringify(hits.slice(-50));
   };
   const retry = safe(() => queue((hits) => hits[0] && setTimeout(send, 0, ...hits.shift())));
   const send = safe((body, at = Date.now()) => {
-    const later = safe((answer) => (answer?.status < 429 ? retry() : queue((hits) => hits.push([body, at]))));
+    const later = safe(({ status } = {}) => (status < 429 ? retry() : queue((hits) => hits.push([body, at]))));
     if (!navigator.onLine) return later();
-    safe(() => event?.type != "pagehide" && fetch(api, { method: "POST", body, keepalive: true, credentials: "omit" }).then(later, later))() || navigator.sendBeacon(api, body) || later();
+    safe(() => fetch(api, { method: "POST", body, keepalive: true, credentials: "omit" }).then(later, later))() || navigator.sendBeacon(api, body) || later();
   });
 
-  const text = (value, most = 1000) => String(value).slice(0, most).replace(/\p{Cs}/gu, "");
-  const texts = (given = {}) =>
-    Object.fromEntries(Object.entries(given).filter(([, value]) => value != null).map(([name, value]) => [name, text(value)]).slice(0, 50));
-  const tell = (name, facts) => {
-    if (permitted() && !location.pathname.match(`^(${dataset.exclude?.replaceAll("*", ".*").replaceAll(",", "|")})$`))
-      send(JSON.stringify({ website_id: dataset.websiteId, name, visitor_id: visitor(), ...facts }));
-  };
+  const text = (value, most = 1000) => String(value).slice(0, most).replace(/[\p{Cc}\p{Cs}]/gu, "");
+  const texts = (given = {}) => Object.fromEntries(Object.entries(given).filter(([, value]) => value != null).map(([name, value]) => [text(name, 100), text(value)]).slice(0, 50));
   const hit = (name, facts, props) => {
     view();
-    if (facts) props = texts({ ...props, ...Object.fromEntries(new URLSearchParams(box.pxl_first)) });
-    tell(name, { event_id: random(), timestamp: new Date(), url: text(location, 2000), title: text(document.title), referrer, props, ...facts });
+    if (!agreed() || excluded.test(location.pathname)) return;
+    send(JSON.stringify({ website_id: dataset.websiteId, name, visitor_id: visitor(), event_id: random(), timestamp: new Date(), url: text(location, 2000), title: text(document.title), referrer, screen: screen.width + "x" + screen.height, first: box.pxl_first, props: texts(props), ...facts }));
   };
   const view = safe(() => {
-    if (!permitted() || seen == location.href) return;
+    if (!agreed() || seen == location.href) return;
     const tags = location.search.match(/(utm_|\w+clk?id=)[^&]+/g);
-    if (tags) box.pxl_first ||= "first_" + tags.join("&first_");
-    if (seen) referrer = seen;
+    if (tags) box.pxl_first ||= text(tags.join("&"));
+    if (seen) referrer = text(seen, 2000);
     seen = location.href;
     hit("pageview");
   });
 
   const calls = {
-    track: (goal, props) => hit("custom", { goal: text(goal, 64), value: +props?.value || void 0 }, props),
-    payment: ({ amount, props, ...facts }) => hit("payment", { ...texts(facts), amount: (+amount).toFixed(4) }, props),
-    identify: ({ traits, ...who }) => visitor() && tell("identify", { ...texts(who), traits: texts(traits) }),
+    track: (goal, props) => hit("custom", { goal: text(goal, 64) }, props),
+    payment: ({ props, ...facts }) => hit("payment", texts(facts), props),
+    identify: ({ traits, ...who }) => visitor() && hit("identify", { ...texts(who), traits: texts(traits) }),
     consent(given) {
       box.pxl_consent = +given;
       if (given) return view();
@@ -67,21 +64,18 @@ if (!window.pixel?.visitorId) try {
       delete box.pxl_queue;
     },
   };
-  const pixel = safe((call, ...given) => calls[call](...given));
+  const pixel = safe((call, ...given) => (document.prerendering ? on("prerenderingchange", () => pixel(call, ...given)) : calls[call](...given)));
   pixel.visitorId = visitor;
-  for (const call of window.pixel?.q || []) pixel(...call);
+  window.pixel?.q?.forEach?.((call) => pixel(...call));
   window.pixel = pixel;
   view();
 
-  const on = (name, work) => addEventListener(name, safe(work), true);
   const soon = () => setTimeout(view);
+  on("prerenderingchange", view);
   on("popstate", soon);
   on("online", retry);
-  setInterval(retry, 6e4);
-  on("pageshow", ({ persisted }) => {
-    if (persisted) seen = "";
-    view();
-  });
+  for (let pause = 6e4; pause < 864e5; pause *= 2) setTimeout(retry, pause);
+  on("pageshow", ({ persisted }) => persisted && view((seen = "")));
 
   const noted = (goal, props) => dataset.auto?.includes(goal) && calls.track(goal, props);
   on("click", ({ target }) => {
@@ -104,7 +98,7 @@ if (!window.pixel?.visitorId) try {
     history[name] = (...given) => {
       view();
       soon();
-      return own(...given);
+      own(...given);
     };
   }
 } catch {}

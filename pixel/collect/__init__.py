@@ -3,10 +3,12 @@
 There is no key: hits are taken from the website's own pages.
 """
 
+import gzip
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, Response, current_app, g, request
 from limits import RateLimitItemPerMinute
@@ -14,7 +16,7 @@ from marshmallow import ValidationError
 
 from pixel import access, envelope, errors, events, geo, identities, salts, websites
 from pixel.extensions import counters
-from pixel.intake import body, schemas
+from pixel.intake import body, fields, schemas
 
 collect = Blueprint("collect", __name__)
 collect.entry = "site"
@@ -22,7 +24,9 @@ collect.entry = "site"
 MOST_BYTES = 64 << 10
 #: What a page may tell of itself; the rest is seen here.
 _SEEN_HERE = ("ip", "user_agent", "country", "device", "browser", "os")
-_EVENT, _IDENTITY = schemas.Event(exclude=_SEEN_HERE), schemas.Identity()
+_EVENT, _IDENTITY = schemas.Hit(exclude=_SEEN_HERE), schemas.Identity()
+#: What every hit of the script carries, and an identification has no use for.
+_OF_EVENTS = _EVENT.fields.keys() - _IDENTITY.fields.keys()
 _SCRIPT = Path(__file__).parents[2] / "static" / "pixel.js"
 _GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 _IN_GIF = ("website_id", "name", "url", "path", "title", "referrer", "goal", "event_id")
@@ -69,28 +73,27 @@ def may_take_hit():
 @collect.get("/pixel.gif")
 def take_image():
     """A pageview, or a goal, of a mail or of a page without scripts."""
-    hit = {name: request.args[name] for name in _IN_GIF if request.args.get(name)}
-    hit.setdefault("name", "pageview")
-    site = websites.find(hit.get("website_id", "")[:100])
-    if site is not None:
-        g.entry.site = site
-        g.own_page = _own_page(site)
-        # A mail has no page to name: an image is taken from anywhere but a page that says it is another's.
-        reason = _not_welcome(site, missing_is_fine=True)
-        if reason:
-            _drop(site, reason)
-        elif hit["name"] in ("pageview", "custom"):
-            if hit["name"] == "pageview" and not hit.keys() & {"url", "path"}:
-                hit["url"] = request.referrer or f"https://{site.domain}/"
-            try:
-                _event(site, hit)
-            except errors.PixelError:
-                pass
-            except ValidationError:
-                pass
+    try:
+        _show({name: request.args[name] for name in _IN_GIF if request.args.get(name)})
+    except (errors.PixelError, ValidationError):
+        # Whoever reads the mail sees an image, whatever became of the hit.
+        pass
     response = Response(_GIF, mimetype="image/gif")
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _show(hit):
+    site = _site(hit.get("website_id"))
+    g.own_page = _own_page(site)
+    hit.setdefault("name", "pageview")
+    # A mail has no page to name: an image is taken from anywhere but a page that says it is another's.
+    if reason := _not_welcome(site, missing_is_fine=True):
+        _drop(site, reason)
+    elif hit["name"] in ("pageview", "custom"):
+        if hit["name"] == "pageview" and not hit.keys() & {"url", "path"}:
+            hit["url"] = request.referrer or f"https://{site.domain}/"
+        _event(site, hit)
 
 
 @collect.after_request
@@ -115,20 +118,27 @@ def script_version():
 
 
 def _script(cache_control):
-    response = Response(_text(), mimetype="text/javascript")
-    response.set_etag(script_version())
+    packed = request.accept_encodings["gzip"] > 0
+    response = Response(_text(packed), mimetype="text/javascript")
+    if packed:
+        response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
+    # Weak, because it is the same script packed and unpacked.
+    response.set_etag(script_version(), weak=True)
     response.headers["Cache-Control"] = cache_control
     return response.make_conditional(request)
 
 
 @cache
-def _text():
-    return _SCRIPT.read_bytes()
+def _text(packed):
+    text = _SCRIPT.read_bytes()
+    return gzip.compress(text, mtime=0) if packed else text
 
 
 def _site(website_id):
     site = websites.find(website_id) if isinstance(website_id, str) and len(website_id) <= 100 else None
     if site is None:
+        _count_address()
         raise errors.WebsiteNotFound("There is no such website.")
     g.entry.site = site
     return site
@@ -148,18 +158,26 @@ def _own_page(site):
 
 def _not_welcome(site, missing_is_fine=False):
     """Why a hit is not taken, one of events.DROPS, or None. Raises RateLimitExceeded."""
+    _count_address(site)
     if g.own_page is False or (g.own_page is None and not missing_is_fine):
         return "origin"
-    for setting, whose in (
-        ("RATELIMIT_COLLECT", ("hits of", access.network_of_request())),
-        ("RATELIMIT_COLLECT_WEBSITE", ("hits for", site.id)),
-    ):
-        limit = current_app.config[setting]
-        found = counters.hit(RateLimitItemPerMinute(limit), *whose)
-        if found and found[0] > limit:
-            _drop(site, "rate_limited")
-            raise errors.RateLimitExceeded(limit, access.seconds_until(found[1]))
+    _count("RATELIMIT_COLLECT_WEBSITE", site, "hits for", site.id)
     return None
+
+
+def _count_address(site=None):
+    # Not even for a minute is an address written anywhere.
+    _count("RATELIMIT_COLLECT", site, "hits of", salts.visitor("", access.network_of_request(), ""))
+
+
+def _count(setting, site, *whose):
+    """Count a hit against a limit. Raises RateLimitExceeded, with a drop noted for the website if there is one."""
+    limit = current_app.config[setting]
+    found = counters.hit(RateLimitItemPerMinute(limit), *whose)
+    if found and found[0] > limit:
+        if site is not None:
+            _drop(site, "rate_limited")
+        raise errors.RateLimitExceeded(limit, access.seconds_until(found[1]))
 
 
 def _event(site, hit):
@@ -172,7 +190,7 @@ def _event(site, hit):
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")[:2000]
     event["user_agent"] = agent
     if not event.get("language"):
-        event["language"] = request.accept_languages.best or ""
+        event["language"] = (request.accept_languages.best or "")[:35]
     event["country"] = _country(address)
     if _untracked():
         for name in ("visitor_id", "session_id", "user_id"):
@@ -190,6 +208,19 @@ def _event(site, hit):
 
 
 def _read(hit):
+    """A valid event of what a page says in its own words. Raises ValidationError."""
+    if hit.get("name") == "payment" and "amount" in hit:
+        hit = hit | {"amount": _rounded(hit["amount"])}
+    event = _in_time(hit)
+    first = event.pop("first", "")
+    if event["name"] != "pageview":
+        event["props"] = _with_first_campaign(event.get("props", {}), first)
+    if event["name"] == "custom" and "value" not in event:
+        event |= _value(event["props"])
+    return event
+
+
+def _in_time(hit):
     try:
         return _EVENT.load(hit)
     except ValidationError as error:
@@ -199,10 +230,38 @@ def _read(hit):
         return _EVENT.load({name: value for name, value in hit.items() if name != "timestamp"})
 
 
+def _rounded(amount):
+    """The amount in hundredths of a cent: a page adds up 0.1 and 0.2 to 0.30000000000000004."""
+    try:
+        return f"{float(amount):.4f}" if type(amount) in (int, float, str) else amount
+    except (ValueError, OverflowError):
+        return amount
+
+
+def _with_first_campaign(props, tags):
+    """The props and behind them the tags, as first_utm_source and so on, as far as there is room."""
+    first = [(f"first_{name}", value.replace("\0", "")) for name, value in parse_qsl(tags) if _may_be_key(name)]
+    return dict([*props.items(), *first][: fields.Scalars.MOST_KEYS])
+
+
+def _may_be_key(name):
+    # Whoever makes a link makes its tags, and must not be able to have all goals of who follows it refused.
+    return len(name) <= 90 and name.isprintable()
+
+
+def _value(props):
+    """The number that a page calls `value`, if it is one."""
+    try:
+        value = float(props.get("value", ""))
+    except ValueError:
+        return {}
+    return {"value": value} if math.isfinite(value) else {}
+
+
 def _identify(site, hit):
     if _untracked():
         return _filtered(site, "opted_out")
-    identity = _IDENTITY.load({name: value for name, value in hit.items() if name != "name"})
+    identity = _IDENTITY.load({name: value for name, value in hit.items() if name not in _OF_EVENTS})
     identities.refuse_if_unavailable()
     _, frame = identities.prepare(identity, site, g.entry.request_id)
     identities.keep(frame)

@@ -208,7 +208,7 @@ class Address(fields.Field):
 
 
 class SplitUrl(NamedTuple):
-    """What an event needs of an absolute address."""
+    """What an event needs of an absolute address. The path ends in the route, where a router keeps it behind #."""
 
     hostname: str
     path: str
@@ -234,13 +234,22 @@ class Url(fields.Field):
 def _split(url):
     try:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and len(parts.path) <= 2000:
+        path, query = _with_route(parts)
+        if parts.scheme in ("http", "https") and parts.hostname and len(path) <= 2000:
             # Reading the port raises for what is none.
             _ = parts.port
-            return SplitUrl(parts.hostname, parts.path, parts.query)
+            return SplitUrl(parts.hostname, path, query)
     except ValueError:
         pass
     return None
+
+
+def _with_route(parts):
+    """(path, query), with those of `#/route?query` or `#!/route?query` at their ends. Another fragment is no page."""
+    if not parts.fragment.startswith(("/", "!/")):
+        return parts.path, parts.query
+    route, _, query = parts.fragment.partition("?")
+    return f"{parts.path or '/'}#{route}", "&".join(filter(None, (parts.query, query)))
 
 
 class Scalars(fields.Field):

@@ -82,6 +82,12 @@ class Event(StrictSchema):
             raise ValidationError(wrong)
 
 
+class Hit(Event):
+    """One event as the browser pixel sends it. `first` has the tags of the visitor's first campaign, as a query."""
+
+    first = Text(1000)
+
+
 class Identity(StrictSchema):
     """Who a visitor is."""
 

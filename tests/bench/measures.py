@@ -24,6 +24,8 @@ OVERVIEW = (
     "p_goal_conversions",
 )  # fmt: skip
 MEMORY_SECONDS = 60
+#: Connections of browsers that go on while bots send.
+FEW = 4
 
 
 def requests(world, runs):
@@ -42,6 +44,31 @@ def requests(world, runs):
         "p99 < 60": one["milliseconds"][2] < 60,
     }
     return [runs.row(BARE), one, runs.row("one event, journal off"), runs.row("GET /me")]
+
+
+def collection(world, runs):
+    """Hits of browsers, beside the same that are not stored; and what they notice of a flood of bots."""
+    place = world.collecting
+    hit, off = "one hit of a browser", "one hit of a browser, journal off"
+    for _ in range(ROUNDS):
+        runs.bare()
+        runs.load(hit, place, _people)
+        runs.load(off, world.collecting_unjournaled, _people)
+    alone, beside = f"hits of browsers on {FEW} connections", "the same while bots send all they can"
+    flood = f"hits of bots on {CONNECTIONS} connections, meanwhile"
+    runs.load(alone, place, _people, connections=FEW)
+    runs.load_with(place, {
+        beside: load.Group(FEW, traffic.hits(place.website)),
+        flood: load.Group(CONNECTIONS, traffic.hits(place.website, bots=True)),
+    })  # fmt: skip
+    runs.load(alone, place, _people, connections=FEW)
+    runs.bare()
+    row, of_off = runs.row(hit), runs.ratio(hit, off)
+    row["goals"] = {
+        f"0.7 of journal off (is {of_off:.2f})": of_off >= 0.7,
+        "p99 < 60": row["milliseconds"][2] < 60,
+    }
+    return [row, *map(runs.row, (off, alone, beside, flood))]
 
 
 def batch(world, runs):
@@ -175,8 +202,13 @@ def memory(world, runs):
 
 
 ALL = {
-    measure.__name__: measure for measure in (requests, batch, reports, overview, lag, mixed, memory, support, scale)
+    measure.__name__: measure
+    for measure in (requests, collection, batch, reports, overview, lag, mixed, memory, support, scale)
 }
+
+
+def _people(website, _key):
+    return traffic.hits(website)
 
 
 def _for_one_caller(world, pipe, website):

@@ -1,8 +1,14 @@
 """What the bench asks: sources of requests, as bytes that are ready to be sent."""
 
+import csv
 import itertools
 import json
+import random
+from functools import cache
+from pathlib import Path
 from urllib.parse import urlencode
+
+from pixel import clock
 
 #: Events in a batch.
 BATCH = 1000
@@ -21,6 +27,9 @@ NEEDED = {
     "p_visitor_profile": {"visitor_id": "visitor-1"},
     "p_visitor_timeline": {"visitor_id": "visitor-1"},
 }
+#: The domain of the website that browsers are on.
+BROWSED = "example.org"
+_RECORDED = Path(__file__).parents[1] / "data" / "user_agents.tsv"
 _numbers = itertools.count(1)
 
 
@@ -36,6 +45,20 @@ def batches(website, key):
     return lambda: _post(
         "/pixel/events/batch", key, b'{"events":[%s]}' % b",".join([_event(patterns) for _ in range(BATCH)])
     )
+
+
+def hits(website, bots=False):
+    """Requests as the pixel sends them, of people's browsers or of bots, at many addresses; no hit twice."""
+    patterns = [_hit(website, agent) for agent in _agents(bots)]
+    random.Random(1).shuffle(patterns)
+
+    def request():
+        number = next(_numbers)
+        head, body = patterns[number % len(patterns)]
+        body %= (number % 5000, number, number % 100)
+        return head % (number >> 8 & 31, number & 255, len(body)) + body
+
+    return request
 
 
 def me(key):
@@ -66,6 +89,36 @@ def _patterns(website):
         "language": "en-US",
     }
     return [json.dumps(event | {"user_agent": agent}).encode() for agent in AGENTS]
+
+
+@cache
+def _agents(bots):
+    with _RECORDED.open() as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [row["user_agent"] for row in rows if bool(row["bot"]) == bots]
+
+
+def _hit(website, agent):
+    """The head of a hit, with places for two parts of an address and a length; its body, for a visitor, id and page."""
+    body = {
+        "website_id": website,
+        "name": "pageview",
+        "visitor_id": "visitor-%d",
+        "event_id": "bench-%d",
+        "timestamp": clock.rfc3339(clock.now()),
+        "url": f"https://{BROWSED}/pages/%d?utm_source=news",
+        "title": "A page of the example",
+        "referrer": "https://www.google.com/",
+        "screen": "1920x1080",
+        "props": {},
+    }
+    head = (
+        "POST /api/event HTTP/1.1\r\nHost: pixel.example\r\nX-Forwarded-For: 10.0.%d.%d\r\n"
+        f"Origin: https://{BROWSED}\r\nReferer: https://{BROWSED}/\r\nAccept: */*\r\n"
+        "Accept-Language: en-US,en;q=0.9\r\nContent-Type: text/plain;charset=UTF-8\r\n"
+        f"User-Agent: {agent.replace('%', '%%')}\r\nContent-Length: %d\r\n\r\n"
+    )
+    return head.encode(), json.dumps(body).encode()
 
 
 def _event(patterns):

@@ -6,19 +6,22 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import httpx
 
 from pixel.warehouse import Warehouse
 from pixel.warehouse.embedded import Embedded, parsed
-from tests.bench import pour
+from tests.bench import pour, traffic
 from tests.bench.runs import say
 from tests.bench.traffic import NEEDED
 from tests.server import HOME, Server, until
 
 _NO_WAREHOUSE = {"ANALYTICS_URL": "", "ANALYTICS_INGEST_URL": "", "IDENTIFY_INGEST_URL": ""}
+#: Behind a proxy, so that hits have addresses, and without limits, which are not what is measured.
+_COLLECTING = {"TRUSTED_HOPS": "1", "RATELIMIT_COLLECT": "1000000000", "RATELIMIT_COLLECT_WEBSITE": "1000000000"}
+_UNJOURNALED = "tests.bench.unjournaled:create_app()"
 LOADED_SECONDS = 600
 
 
@@ -88,6 +91,8 @@ class World:
         #: How many events the product's server has accepted, by website.
         self.accepted = Counter()
         self._servers = []
+        #: Which server a website is of, if not of the product's first.
+        self._homes = {}
 
     @cached_property
     def bare(self):
@@ -100,8 +105,19 @@ class World:
 
     @cached_property
     def unjournaled(self):
-        server = Server(self.folder / "unjournaled", application="tests.bench.unjournaled:create_app()")
-        return self._set_up(server)._replace(keeps=False)
+        return self._set_up(Server(self.folder / "unjournaled", application=_UNJOURNALED))._replace(keeps=False)
+
+    @cached_property
+    def collecting(self):
+        """A server that takes as many hits of browsers as come."""
+        place = self._set_up(Server(self.folder / "collecting", **_COLLECTING), traffic.BROWSED)
+        self._homes[place.website] = place
+        return place
+
+    @cached_property
+    def collecting_unjournaled(self):
+        server = Server(self.folder / "collecting-unjournaled", application=_UNJOURNALED, **_COLLECTING)
+        return self._set_up(server, traffic.BROWSED)._replace(keeps=False)
 
     @cached_property
     def filled(self):
@@ -204,20 +220,21 @@ class World:
     def _http(self):
         return httpx.Client(timeout=60)
 
-    @cached_property
-    def _warehouse(self):
-        """A line of the bench's own to the product's engine."""
-        instance = self.pixel.server.instance
+    @cache
+    def _warehouse(self, instance):
+        """A line of the bench's own to an engine."""
         line = Warehouse()
         line.bind(instance / "warehouse", instance / "journal", may_be_engine=False)
         return line
 
     def _loaded(self, website):
+        place = self._homes.get(website, self.pixel)
         asked = "SELECT count() AS n FROM events WHERE workspace_id = {w:String} AND website_id = {s:String}"
-        return self._warehouse.query(asked, {"w": self.pixel.workspace, "s": website})["data"][0]["n"]
+        rows = self._warehouse(place.server.instance).query(asked, {"w": place.workspace, "s": website})["data"]
+        return rows[0]["n"]
 
-    def _set_up(self, server):
-        place = Place(server, *server.set_up())
+    def _set_up(self, server, domain="example.com"):
+        place = Place(server, *server.set_up(domain=domain))
         self._start(server).wait_for_engine(place.key)
         return place
 

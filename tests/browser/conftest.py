@@ -1,6 +1,5 @@
 """A real browser in front of a real server. Without Chromium or axe-core these tests are skipped, and say so."""
 
-import json
 import re
 import shutil
 import sqlite3
@@ -16,9 +15,14 @@ _SECRET = re.compile(r"pxl_[a-z]+_[0-9A-Za-z]{32}")
 _AXE = HOME / ".venv" / "node_modules" / "axe-core" / "axe.min.js"
 
 
+def chromium_binary():
+    """The path of the browser, or None."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="session")
 def chromium():
-    found = shutil.which("chromium") or shutil.which("google-chrome")
+    found = chromium_binary()
     if not found:
         pytest.skip("Chromium is not installed")
     from playwright.sync_api import sync_playwright
@@ -92,13 +96,13 @@ def site(tmp_path_factory, chromium):
 class Person:
     """Somebody at a browser."""
 
-    def __init__(self, site, chromium, scripts=True, width="desktop", scheme="light"):
+    def __init__(self, site, chromium, scripts=True, width="desktop"):
         self.site, self.scripts = site, scripts
         self.context = chromium.new_context(
             base_url=site.url,
             java_script_enabled=scripts,
             viewport={"width": WIDTHS[width], "height": 900},
-            color_scheme=scheme,
+            color_scheme="light",
             bypass_csp=False,
         )
         self.context.set_default_timeout(10_000)
@@ -161,13 +165,19 @@ def is_true(fact, **options):
     until(fact, **options)
 
 
+#: What axe looks for, and what of it a dark page may have that a light one has not.
+_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+_OF_COLOURS = ["color-contrast", "link-in-text-block"]
+# To tell of all that is right takes several times as long as to look for what is wrong.
+_WRONG = """rules => axe.run({runOnly: rules, resultTypes: ["violations"]}).then(({violations}) => violations.map(
+    ({id, nodes}) => `${id}: ${nodes.slice(0, 3).map(({html}) => html.slice(0, 200)).join(" | ")}`))"""
+
+
 def examined(page, axe):
-    """What axe-core finds wrong with the page, as short texts."""
+    """What axe-core finds wrong with the page in the light, and with its colours in the dark, as short texts."""
     page.evaluate(axe)
-    found = page.evaluate(
-        "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-    )
-    return [
-        f"{wrong['id']}: {json.dumps([node['html'][:200] for node in wrong['nodes'][:3]])}"
-        for wrong in found["violations"]
-    ]
+    found = page.evaluate(_WRONG, _RULES)
+    page.emulate_media(color_scheme="dark")
+    found += [f"in the dark, {wrong}" for wrong in page.evaluate(_WRONG, _OF_COLOURS)]
+    page.emulate_media(color_scheme="light")
+    return found

@@ -44,15 +44,15 @@ def support_finds(site, chromium, request_id):
     return address
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", ["desktop", "phone"])
-def test_axe_finds_nothing(site, chromium, axe, things, width, scheme):
-    person = Person(site, chromium, width=width, scheme=scheme)
+def test_axe_finds_nothing(site, chromium, axe, things, width):
+    person = Person(site, chromium, width=width)
     # The examiner is a script of the test's own, which our pages would rightly not run.
     found = {}
 
     def examine(path):
-        person.opens(path)
+        if path:
+            person.opens(path)
         if wrong := examined(person.page, axe):
             found[path] = wrong
         wide = person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -66,8 +66,7 @@ def test_axe_finds_nothing(site, chromium, axe, things, width, scheme):
         examine(path)
     person.page.goto("/settings/api-keys/new")
     person.presses("Create key")
-    if wrong := examined(person.page, axe):
-        found["a form with errors"] = wrong
+    examine("")
     person.context.close()
     assert found == {}
 

@@ -1,13 +1,17 @@
 """Hits of browsers: from whose pages they are taken, what becomes of them, and what is never kept."""
 
+import gzip
 import json
+import sqlite3
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
-from pixel import clock, events, geo, request_log, salts, websites
-from pixel.extensions import journal, lines, warehouse
+from pixel import clock, database, events, geo, request_log, salts, websites
+from pixel.extensions import counters, journal, lines, warehouse
 from tests.cast import READ, _addresses, error, load, stored
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
@@ -33,6 +37,21 @@ class Browser:
 @pytest.fixture
 def browser(app, ada):
     return Browser(app, ada.site)
+
+
+@pytest.fixture
+def statements(app):
+    """What the control database is asked, from now on."""
+    asked = []
+    with app.app_context():
+        engine = database.db.engine
+
+    def note(connection, cursor, statement, *given):
+        asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(engine, "before_cursor_execute", note)
 
 
 def fate(response):
@@ -177,6 +196,82 @@ def test_a_bot_is_kept_apart_and_told_so(app, ada, caller):
     assert stored(app, ada.site)[0]["bot"] == "GPTBot"
 
 
+@pytest.mark.parametrize(
+    ("url", "path", "source"),
+    [
+        ("https://ada.example/#/inbox", "/#/inbox", ""),
+        ("https://ada.example#!/inbox", "/#!/inbox", ""),
+        ("https://ada.example/app?a=b#/in/1?utm_source=news", "/app#/in/1", "news"),
+        ("https://ada.example/app?utm_source=news#/in?x=1", "/app#/in", "news"),
+        ("https://ada.example/app#top", "/app", ""),
+        ("https://ada.example/app#access_token=secret", "/app", ""),
+        ("https://ada.example/app#", "/app", ""),
+    ],
+)
+def test_a_route_behind_a_hash_is_part_of_the_path(app, ada, browser, url, path, source):
+    assert fate(browser.sends(url=url)) == {"status": "accepted"}
+    [row] = stored(app, ada.site)
+    assert (row["path"], row["utm_source"]) == (path, source)
+
+
+def test_a_route_makes_a_path_no_longer_than_any(browser):
+    assert error(browser.sends(url="https://ada.example/#/" + "x" * 2000)) == (400, "invalid_body")
+
+
+def test_goals_and_payments_carry_the_first_campaign(app, ada, browser):
+    first = "utm_source=the+news&utm_campaign=%C3%BC&gclid=g%001&utm_x%0A=1&utm_%00=1&&utm_" + "x" * 200 + "=1"
+    touch = {"first_utm_source": "the news", "first_utm_campaign": "ü", "first_gclid": "g1"}
+    own = {"plan": "pro", "value": "29.5"}
+    payment = {"name": "payment", "amount": "5", "currency": "EUR", "transaction_id": "t"}
+    for hit in ({}, {"name": "custom", "goal": "g", "props": own}, payment):
+        assert fate(browser.sends(first=first, **hit)) == {"status": "accepted"}
+    view, goal, paid = stored(app, ada.site)
+    assert (view["props"], goal["props"], paid["props"]) == ({}, own | touch, touch)
+    assert goal["value"] == 29.5
+    many = {f"key {number}": "x" for number in range(49)}
+    browser.sends(name="custom", goal="many", props=many, first=first)
+    assert stored(app, ada.site)[-1]["props"] == many | {"first_utm_source": "the news"}
+    for wrong in (5, None, "x" * 1001, ["x"]):
+        assert error(browser.sends(first=wrong)) == (400, "invalid_body")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("1", 1), (2.5, 2.5), ("-3e2", -300), (0, 0), *((no, None) for no in ("x", "", "nan", "inf", True, "1" * 999))],
+)
+def test_a_goals_value_is_the_number_among_its_props(app, ada, browser, value, told):
+    assert fate(browser.sends(name="custom", goal="g", props={"value": value})) == {"status": "accepted"}
+    assert stored(app, ada.site)[0]["value"] == told
+
+
+@pytest.mark.parametrize(
+    ("amount", "kept"), [(0.1 + 0.2, "0.3"), ("0.30000000000000004", "0.3"), ("-5", "-5"), (12, "12"), ("1e2", "100")]
+)
+def test_an_amount_is_rounded_as_a_page_adds_up(app, ada, browser, amount, kept):
+    payment = {"name": "payment", "currency": "EUR", "transaction_id": "t"}
+    assert fate(browser.sends(**payment, amount=amount)) == {"status": "accepted"}
+    assert float(stored(app, ada.site)[0]["amount"]) == float(kept)
+
+
+@pytest.mark.parametrize("amount", ["", "x", "nan", "inf", "1e20", 1e300, 10**18, True, None, [1], "1" * 5000, ...])
+def test_what_is_no_amount_is_refused(browser, amount):
+    paid = {
+        "name": "payment",
+        "currency": "EUR",
+        "transaction_id": "t",
+        **({} if amount is ... else {"amount": amount}),
+    }
+    assert error(browser.sends(**paid)) == (400, "invalid_body")
+
+
+def test_an_identification_may_carry_what_hits_carry(app, ada, browser):
+    whole = {"name": "identify", "visitor_id": "v", "user_id": "u"}
+    carried = {"event_id": "e", "title": "T", "screen": "1x1", "first": "", "props": {}, "referrer": ""}
+    assert fate(browser.sends(**whole, **carried)) == {"status": "accepted"}
+    assert error(browser.sends(**whole, emial="a@b.example")) == (400, "invalid_body")
+    assert error(browser.sends(**whole, ip="192.0.2.1")) == (400, "invalid_body")
+
+
 @pytest.mark.parametrize("header", [{"DNT": "1"}, {"Sec-GPC": "1"}])
 def test_who_asks_not_to_be_tracked_is_counted_without_an_id(app, ada, browser, header):
     assert fate(browser.sends(visitor_id="v", user_id="u", session_id="s", headers=header)) == {"status": "accepted"}
@@ -238,6 +333,37 @@ def test_one_address_and_one_website_have_budgets(app, ada, bob, browser, monkey
     assert drops(app, ada.site)["rate_limited"] == 4
 
 
+def test_what_is_not_taken_counts_for_its_address_too(app, ada, monkeypatch):
+    monkeypatch.setitem(app.config, "RATELIMIT_COLLECT", 3)
+    stranger, lost = Browser(app, ada.site, origin="https://bob.example"), Browser(app, "admx_00000000000000")
+    assert [stranger.sends().status_code for _ in range(5)] == [202, 202, 202, 429, 429]
+    assert [lost.sends().status_code for _ in range(5)] == [404, 404, 404, 429, 429]
+    assert drops(app, ada.site) == {"origin": 3, "rate_limited": 2}
+    query = {"query_string": {"website_id": ada.site}, "environ_base": {"REMOTE_ADDR": stranger.address}}
+    assert app.test_client().get("/pixel.gif", **query).mimetype == "image/gif"
+    assert drops(app, ada.site) == {"origin": 3, "rate_limited": 3}
+
+
+def test_a_flood_of_fake_websites_fills_nothing(app, ada, browser, statements, monkeypatch):
+    """Each id is another, and comes from an address of its own: so it is for a million of them too."""
+    monkeypatch.setattr(database._Memory, "SIZE", 50)
+    flood = Browser(app, "")
+    looked = 0
+    for number in range(600):
+        flood.address, flood.site = next(_addresses), f"admx_{number:014}"
+        assert error(flood.sends()) == (404, "website_not_found")
+        if number % 10 == 0:
+            asked = len(statements)
+            assert fate(browser.sends()) == {"status": "accepted"}
+            looked += len(statements) > asked
+    # The real website is remembered throughout, but for the jobs that change the database now and then.
+    assert looked < 8
+    assert all(len(memory.found) <= 50 for memory in database._memories.values())
+    assert set(drops(app, ada.site)) == set()
+    with sqlite3.connect(counters.storage.path) as kept:
+        assert not kept.execute("SELECT key FROM counters WHERE key LIKE '%admx_0000%'").fetchall()
+
+
 def test_before_it_sends_a_browser_may_ask(app):
     answer = app.test_client().options("/api/event", headers={"Origin": "https://any.example"})
     assert answer.status_code == 204
@@ -249,7 +375,42 @@ def test_a_method_it_does_not_take_is_told(app):
     assert error(refused) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "br"},
+        {"Content-Type": "text/plain; charset=utf-16"},
+        {"Content-Type": "application/json;charset=latin-1"},
+        {"Content-Type": "application/json, text/plain"},
+        {"Content-Type": "application/x-ndjson"},
+    ],
+)
+def test_no_other_coding_is_taken(browser, headers):
+    kind = headers.get("Content-Type", "text/plain")
+    coding = {name: value for name, value in headers.items() if name != "Content-Type"}
+    assert error(browser.sends(content_type=kind, headers=coding)) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "ada.example", "ada.example@evil.example", "", "[::1", "x:y"])
+def test_the_host_that_a_request_names_opens_nothing(app, ada, browser, monkeypatch, host):
+    stranger = Browser(app, ada.site, origin="https://evil.example")
+    forged = {"Host": host, "X-Forwarded-Host": "ada.example", "Forwarded": "host=ada.example"}
+    assert fate(stranger.sends(headers=forged)) == {"status": "filtered", "reason": "origin"}
+    answer = stranger.sends(origin=None, headers=forged)
+    assert fate(answer) == {"status": "filtered", "reason": "origin"}
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert image(app, website_id=ada.site, headers=forged).mimetype == "image/gif"
+    assert stored(app, ada.site)[0]["path"] == "/"
+    monkeypatch.setitem(app.config, "TRUSTED_HOSTS", ["pixel.example"])
+    assert error(browser.sends(headers={"Host": host})) == (400, "bad_request")
+
+
 def image(app, headers=(), **query):
+    return show(app, query, headers)
+
+
+def show(app, query, headers=()):
     address = next(_addresses)
     return app.test_client().get(
         "/pixel.gif", query_string=query, headers={"User-Agent": FIREFOX, **dict(headers)},
@@ -280,6 +441,35 @@ def test_the_image_is_an_image_whatever_is_asked(app, ada, query):
     assert stored(app, ada.site) == []
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "website_id=%ff%fe&path=/%ff",
+        "website_id=SITE&website_id=SITE&path=x",
+        "website_id[]=SITE",
+        "website_id=SITE&name=custom&goal=%00",
+        "website_id=SITE&name=custom&goal=" + "g" * 65,
+        "website_id=SITE&path=" + "/" * 2001,
+        "website_id=SITE&url=javascript:alert(1)",
+        "website_id=SITE&url=http://[",
+        "website_id=SITE&event_id=%E2%80%8B",
+        "website_id=SITE&name=identify&visitor_id=v&user_id=u",
+        "website_id=" + "x" * 5000,
+        "&&&==;;",
+        "%",
+    ],
+)
+def test_hostile_queries_show_an_image_and_count_nothing(app, ada, query):
+    answer = show(app, query.replace("SITE", ada.site))
+    assert (answer.status_code, answer.mimetype) == (200, "image/gif")
+    assert stored(app, ada.site) == []
+
+
+@pytest.mark.parametrize("referrer", ["x", "javascript:1", "https://[", "https://ada.example/" + "x" * 5000, "\xff"])
+def test_hostile_referrers_show_an_image(app, ada, referrer):
+    assert image(app, website_id=ada.site, headers={"Referer": referrer}).mimetype == "image/gif"
+
+
 def test_another_sites_page_shows_the_image_in_vain(app, ada):
     image(app, website_id=ada.site, headers={"Referer": "https://bob.example/"})
     assert drops(app, ada.site) == {"origin": 1}
@@ -300,6 +490,18 @@ def test_the_script_is_cached_and_its_version_for_ever(app):
     assert client.get("/pixel.000000000000.js").status_code == 404
 
 
+@pytest.mark.parametrize("wanted", ["gzip", "br, gzip;q=0.5", "*", "gzip, deflate"])
+def test_the_script_comes_packed_to_who_can_unpack_it(app, wanted):
+    packed = app.test_client().get("/pixel.js", headers={"Accept-Encoding": wanted})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.data) < 2100
+    plain = app.test_client().get("/pixel.js", headers={"Accept-Encoding": "gzip;q=0"})
+    assert gzip.decompress(packed.data) == plain.data
+    assert "Content-Encoding" not in plain.headers
+    assert {"Accept-Encoding", "Origin"} <= {name for answer in (packed, plain) for name in answer.vary}
+    assert packed.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+
+
 def test_the_visitors_address_is_nowhere(app, ada, capfd):
     browser = Browser(app, ada.site)
     browser.address = "192.0.2.177"
@@ -312,7 +514,8 @@ def test_the_visitors_address_is_nowhere(app, ada, capfd):
     ]  # fmt: skip
     journal.flush()
     lines.flush()
-    raw = b"".join(path.read_bytes() for path in journal.folder.glob("*"))
+    raw = b"".join(path.read_bytes() for path in Path(app.instance_path).rglob("*") if path.is_file())
+    assert found[0].headers["X-Request-Id"].encode() in raw
     assert b"192.0.2.17" not in raw
     said = capfd.readouterr()
     assert "192.0.2.17" not in said.out + said.err
@@ -325,6 +528,36 @@ def test_the_visitors_address_is_nowhere(app, ada, capfd):
     assert (row["workspace_id"], row["address"]) == (ada.id, "")
 
 
+def test_secrets_in_a_pages_address_are_not_kept(app, ada, browser):
+    answers = [
+        browser.sends(url=f"https://ada.example/reset{sign}{name}=s3cr3t-{number}&b=2", name=kind)
+        for number, (sign, name) in enumerate(
+            [("?", "token"), ("?a=1&", "API_KEY"), ("#", "access_token"), ("#/x?", "secret")]
+        )
+        for kind in ("pageview", "oops")
+    ]
+    journal.flush()
+    with app.app_context():
+        rows = [request_log.find(answer.headers["X-Request-Id"]) for answer in answers]
+    assert all("s3cr3t" not in str(row) and "[redacted]&b=2" in row["request_body"] for row in rows)
+    assert "s3cr3t" not in str(stored(app, ada.site))
+
+
+def test_nothing_of_collection_sets_a_cookie_or_reads_one(app, ada, browser):
+    cookie = {"Cookie": "pixel_session=x; session=y"}
+    client = app.test_client()
+    for answer in (
+        browser.sends(headers=cookie),
+        browser.sends(name="oops", headers=cookie),
+        client.get("/pixel.js", headers=cookie),
+        client.get("/pixel.gif", query_string={"website_id": ada.site}, headers=cookie),
+        client.options("/api/event", headers=cookie),
+    ):
+        assert "Set-Cookie" not in answer.headers
+        assert "Cookie" not in answer.vary
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
 def test_a_country_comes_from_the_file_or_from_a_proxy_of_ours(app, ada, browser, monkeypatch):
     monkeypatch.setattr(geo, "country", lambda address: "CH" if address == browser.address else "")
     browser.sends()
@@ -335,8 +568,14 @@ def test_a_country_comes_from_the_file_or_from_a_proxy_of_ours(app, ada, browser
 
 
 WORDS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(st.text(), max_size=2)
-)
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(st.text(), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers() | st.none(), max_size=3),
+)  # fmt: skip
+NAMES = st.sampled_from(["pageview", "custom", "payment", "identify", "x"])
+FIELDS = [
+    "name", "url", "path", "title", "referrer", "visitor_id", "session_id", "user_id", "props", "goal", "value", "amount",
+    "currency", "transaction_id", "timestamp", "event_id", "screen", "language", "first", "traits", "email", "website_id",
+]  # fmt: skip
 
 
 def test_nothing_a_page_sends_breaks_anything(app, ada):
@@ -345,17 +584,20 @@ def test_nothing_a_page_sends_breaks_anything(app, ada):
     @settings(max_examples=400, deadline=None, derandomize=True, database=None,
               phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(
-        hit=st.dictionaries(
-            st.sampled_from(["name", "url", "visitor_id", "props", "goal", "amount", "timestamp"]), WORDS
-        ),
+        name=NAMES,
+        hit=st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), WORDS, max_size=6),
         raw=st.none() | st.binary(max_size=50),
         origin=st.sampled_from(["https://ada.example", "https://x.example", "null", None]),
         header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=30),
     )
-    def send(hit, raw, origin, header):
-        answer = browser.sends(data=raw, origin=origin, headers={"Accept-Language": header, "Referer": header}, **hit)
+    def send(name, hit, raw, origin, header):
+        told = {"Accept-Language": header, "Referer": header, "User-Agent": header}
+        whole = {"website_id": ada.site, "name": name, "visitor_id": "v", "url": "https://ada.example/"} | hit
+        answer = browser.sends(data=json.dumps(whole) if raw is None else raw, origin=origin, headers=told)
         assert answer.status_code in (202, 400, 404, 413, 415, 429)
         assert answer.json.keys() in ({"data", "meta"}, {"error", "meta"})
+        shown = show(app, {name: str(value) for name, value in whole.items()}, {"Referer": header})
+        assert (shown.status_code, shown.mimetype) == (200, "image/gif")
 
     send()
     assert ada.key(READ).get("/me").status_code == 200
