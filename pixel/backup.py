@@ -23,6 +23,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 #: What an installation holds once it has been used.
 _USED = ("pixel.sqlite", "warehouse/data", "warehouse/loader.sqlite", "journal/*.journal", "journal/*.damaged")
+#: What could not be loaded.
+_SET_ASIDE = ("journal/*.damaged", "journal/*.torn", "journal/refused.ndjson")
 _BLOCK = 1 << 20
 
 
@@ -86,7 +88,7 @@ def _write(folder):
         _copy(Path(taken["index"]), folder / "warehouse/loader.sqlite")
     finally:
         warehouse.leave_snapshot()
-    for path in [*instance.glob("journal/*.damaged"), *instance.glob("journal/refused.ndjson")]:
+    for path in [path for pattern in _SET_ASIDE for path in instance.glob(pattern)]:
         _copy(path, folder / "journal" / path.name)
     # After the events: a website or key must be there when anything of it is.
     _copy_database(folder / "pixel.sqlite")

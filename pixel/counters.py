@@ -76,7 +76,9 @@ class SQLiteStorage(Storage):
 
     _HIT = (
         "INSERT INTO counters VALUES (?1, ?2, ?3 + ?4) ON CONFLICT (key) DO UPDATE SET"
-        " count = iif(expires <= ?3, 0, count) + ?2, expires = iif(expires <= ?3, ?3 + ?4, expires)"
+        " count = iif(expires BETWEEN ?3 AND ?3 + ?4, count, 0) + ?2,"
+        # A window that ends later than one begun now was begun before the clock was set back: it would last for hours.
+        " expires = iif(expires BETWEEN ?3 AND ?3 + ?4, expires, ?3 + ?4)"
     )
     _SET_UP = """
         PRAGMA journal_mode=WAL;

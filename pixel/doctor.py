@@ -89,7 +89,9 @@ def _journal(app):
     damaged = [path.name for path in folder.glob("*.damaged")] + [p.name for p in folder.glob("refused.ndjson")]
     if damaged:
         return False, f"Set aside, not loaded: {', '.join(damaged)}. Keep them and ask for help."
-    return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}."
+    torn = [path.name for path in sorted(folder.glob("*.torn"))]
+    cut = f" Cut short, and loaded up to there: {', '.join(torn)}. Remove them if a crash explains it." if torn else ""
+    return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}.{cut}"
 
 
 def _warehouse(app):

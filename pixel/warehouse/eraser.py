@@ -125,4 +125,8 @@ def _from_refused(path, is_meant):
 def _still_in_damaged(folder, visitor_ids):
     """The damaged files that still name one of the visitors. Nobody can tell where a record of theirs begins."""
     needles = [json.dumps(id, ensure_ascii=False).encode() for id in visitor_ids]
-    return [path.name for path in sorted(folder.glob("*.damaged")) if any(n in path.read_bytes() for n in needles)]
+    return [
+        path.name
+        for path in sorted([*folder.glob("*.damaged"), *folder.glob("*.torn")])
+        if any(n in path.read_bytes() for n in needles)
+    ]

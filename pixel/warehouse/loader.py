@@ -162,6 +162,11 @@ class Loader:
         kept = path.rename(path.with_suffix(".damaged"))
         _LOG.error("%s What follows is not loaded; the file is kept as %s.", damage, kept.name)
 
+    def _keep_torn(self, path):
+        """Keep a file that ends within a record: a crash leaves that of one never acknowledged, and a cut does too."""
+        kept = path.rename(path.with_suffix(".torn"))
+        _LOG.warning("%s ends within a record. All before it is loaded; the file is kept as %s.", path.name, kept.name)
+
     def _known_segments(self):
         """The journal's files."""
         paths = {path.name: path for path in self._folder.glob("*.journal")}
@@ -311,7 +316,10 @@ class Loader:
             if more and self._behind(segment.path):
                 continue
             if segment.is_final() and not self._read(segment)[0] and segment.path.exists():
-                segment.path.unlink()
+                if self._behind(segment.path):
+                    self._keep_torn(segment.path)
+                else:
+                    segment.path.unlink()
                 self._index.execute("DELETE FROM files WHERE name = ?", (name,))
                 for known in (self._taken, self._bounds, self._segments):
                     known.pop(name, None)
