@@ -52,14 +52,11 @@ def sweep():
 def forget_old_requests():
     """Drop the days of the request log, and of what was dropped, that are older than REQUEST_LOG_DAYS."""
     oldest = (clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)).strftime("%Y%m%d")
-    rows = warehouse.query(
-        "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase()"
-        " AND table IN ('requests', 'drops') AND active AND partition < {oldest:String}",
-        {"oldest": oldest},
-    )["data"]
     engine = warehouse.start()
-    for row in rows:
-        engine.command(f"ALTER TABLE {row['table']} DROP PARTITION {int(row['partition'])}")
+    for table in ("requests", "drops"):
+        asked = f"SELECT DISTINCT _partition_id AS day FROM {table} WHERE _partition_id < {{oldest:String}}"
+        for row in warehouse.query(asked, {"oldest": oldest})["data"]:
+            engine.command(f"ALTER TABLE {table} DROP PARTITION {int(row['day'])}")
 
 
 def forget_removed_websites():

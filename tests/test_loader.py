@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pixel import clock, journal
 from pixel.errors import AnalyticsError
-from pixel.warehouse.loader import WINDOW, Loader
+from pixel.warehouse.claims import WINDOW
+from pixel.warehouse.loader import Loader
 
 WRITERS = 3
 
@@ -28,11 +29,13 @@ class Rows:
     `kill` and `late kill` end the process before and after it is stored.
     """
 
+    REMEMBERS_SECONDS = STRAGGLES_SECONDS = 0
+
     def __init__(self):
         self.tables = {table: [] for table in journal.TABLES}
         self.plan = []
 
-    def insert(self, table, block):
+    def insert(self, table, block, token):
         rows = [orjson.loads(line) for line in block.split(b"\n")]
         what = self.plan.pop(0) if self.plan else "take"
         if what == "kill":
@@ -185,10 +188,10 @@ def test_a_row_that_the_warehouse_cannot_read_is_set_aside_and_the_others_go_in(
 
     take = world.rows.insert
 
-    def insert(table, block):
+    def insert(table, block, token):
         if b'"n":3' in block:
             raise Unreadable
-        take(table, block)
+        take(table, block, token)
 
     world.rows.insert = insert
     for _ in range(8):
