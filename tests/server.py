@@ -34,7 +34,7 @@ class Server:
     def __init__(self, instance, workers=2, application=None, **settings):
         self.instance = Path(instance)
         self.command = [BIN / "gunicorn", *([application] if application else [])]
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.instance.parent / f"{self.instance.name}.log"
         self.process = None
@@ -177,7 +177,7 @@ def until(fact, seconds=10, otherwise=lambda: ""):
         time.sleep(0.02)
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -11,8 +11,8 @@ from pixel import clock, journal
 #: The longest time in which a repeated event_id is known again, in milliseconds.
 WINDOW = 24 * 60 * 60 * 1000
 _FOR_EVER = 1 << 62
-#: The lock that passes of all machines take in turn: "pixel" in ASCII.
-_TURN = 0x706978656C
+#: The lock that passes of all machines take in turn.
+_TURN = int.from_bytes(b"claims")
 
 _OWN_TABLE = """
 CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;

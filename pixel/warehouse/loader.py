@@ -248,7 +248,7 @@ class Loader:
             return self._insert_rows(table, rows[:middle]) + self._insert_rows(table, rows[middle:])
 
     def _may_halve(self):
-        """Whether other blocks than before may be sent of rows that failed together, as such, and not each by itself."""
+        """Whether rows that failed together, for no fault of their own, may be sent as other blocks than before."""
         return self._tries >= PATIENCE and not self._is_remembered() and not self._may_straggle()
 
     def _is_remembered(self):

@@ -1,6 +1,7 @@
 """A ClickHouse server or cluster, over HTTP."""
 
 import io
+import logging
 import re
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +39,8 @@ _INSERT = {
 _INSERT_ON_CLUSTER = {"distributed_foreground_insert": 1, "insert_quorum": "auto"}
 #: Why a request never left this machine.
 _NEVER_SENT = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
+# What its client says of a failure is said here, with what came of it.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 
 class Remote:
