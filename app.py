@@ -82,8 +82,7 @@ def _configure(app, settings):
         public_url=settings.public_url,
         SECRET_KEY=config.secret_key(settings),
         SQLALCHEMY_DATABASE_URI=settings.database_url,
-        # Values of a failed statement could be secrets, and error texts go to the log.
-        SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True},
+        SQLALCHEMY_ENGINE_OPTIONS=database.options(settings.database_url),
         MAX_CONTENT_LENGTH=10 << 20,
         TRUSTED_HOSTS=settings.trusted_hosts or None,
         PROVIDE_AUTOMATIC_OPTIONS=False,

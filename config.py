@@ -8,7 +8,11 @@ from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 from dotenv import dotenv_values
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from pixel import geo
 from pixel.warehouse import remote
@@ -35,7 +39,8 @@ class Settings:
     )
     DATABASE_URL: str = setting(
         "",
-        "The control data: keys, websites, people. Default: SQLite in the instance folder.",
+        "The control data: keys, websites, people. Default: SQLite in the instance folder. For several servers: "
+        "PostgreSQL, `postgresql://user:password@host/database`.",
     )
     ANALYTICS_URL: str = setting(
         "",
@@ -51,7 +56,9 @@ class Settings:
         "", "The warehouse that identify calls go to, as above. Missing: identify_unavailable."
     )
     RATELIMIT_STORAGE_URI: str = setting(
-        "", "Where calls are counted. Default: an SQLite file in the instance folder, shared by all workers."
+        "",
+        "Where calls are counted. Default: an SQLite file in the instance folder, shared by all workers. For several "
+        "servers: Redis, `redis://:password@host:6379/0`, or `rediss://` over TLS.",
     )
     RATELIMIT_API: int = setting(60, "Calls a minute that a workspace may make, unless it has a limit of its own.")
     RATELIMIT_TOKENS: int = setting(600, "Calls a minute that a workspace's query tokens may make together.")
@@ -88,7 +95,9 @@ class Settings:
 
     @property
     def database_url(self) -> str:
-        return self.DATABASE_URL or f"sqlite:///{self.instance / 'pixel.sqlite'}"
+        # Without a driver in it, the URL would mean one that is not used here.
+        named = re.sub(r"^postgresql://", "postgresql+psycopg://", self.DATABASE_URL)
+        return named or f"sqlite:///{self.instance / 'pixel.sqlite'}"
 
     @property
     def ratelimit_storage_uri(self) -> str:
@@ -171,6 +180,17 @@ def _names_a_server(url):
         return False
 
 
+def _is_postgresql(url):
+    """Whether the driver can make sense of it: of its parameters, too."""
+    try:
+        parsed = make_url(url)
+        _, arguments = parsed.get_dialect()().create_connect_args(parsed)
+        make_conninfo(**arguments)
+    except (ArgumentError, NoSuchModuleError, ValueError, TypeError, psycopg.Error):
+        return False
+    return parsed.drivername == "postgresql+psycopg" and bool(parsed.database)
+
+
 def _is_mailbox(text):
     address = parseaddr(text)[1]
     return bool(re.fullmatch(r"[^@\s]+@[^@\s]+", address)) and text.isprintable()
@@ -187,7 +207,8 @@ def _check(settings):
         not settings.SECRET_KEY or len(settings.SECRET_KEY) >= 32, "SECRET_KEY must have at least 32 characters."
     )
     refuse_unless(
-        re.match(r"(sqlite:///|$)", settings.DATABASE_URL), "DATABASE_URL must be empty or begin with sqlite:///."
+        re.match(r"(sqlite:///|$)", settings.DATABASE_URL) or _is_postgresql(settings.database_url),
+        "DATABASE_URL must be empty, sqlite:///path or postgresql://user:password@host/database.",
     )
     for name in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL"):
         refuse_unless(
@@ -199,8 +220,12 @@ def _check(settings):
         len(named) <= 1, "ANALYTICS_INGEST_URL and IDENTIFY_INGEST_URL must name the same warehouse as ANALYTICS_URL."
     )
     refuse_unless(
-        re.match(r"(pixel-sqlite:///|$)", settings.RATELIMIT_STORAGE_URI),
-        "RATELIMIT_STORAGE_URI must be empty or begin with pixel-sqlite:///.",
+        re.match(r"(pixel-sqlite:///|$)", settings.RATELIMIT_STORAGE_URI)
+        or (
+            re.fullmatch(r"rediss?://[^\s?#]+", settings.RATELIMIT_STORAGE_URI)
+            and _has_host_and_port(settings.RATELIMIT_STORAGE_URI)
+        ),
+        "RATELIMIT_STORAGE_URI must be empty, pixel-sqlite:///path, or redis:// or rediss:// and a host name.",
     )
     refuse_unless(
         re.match(r"(https?://[^/\s?#@]+/?|)$", settings.PUBLIC_URL),

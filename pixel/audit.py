@@ -42,7 +42,7 @@ class AuditEntry(db.Model):
     #: None for what a person did with their own account.
     workspace_id: Mapped[str | None] = mapped_column(ForeignKey("workspaces.id"), index=True)
     at: Mapped[object] = mapped_column(Moment)
-    actor: Mapped[str] = mapped_column(String(200))
+    actor: Mapped[str] = mapped_column(String(254))
     action: Mapped[str] = mapped_column(String(60))
     subject: Mapped[str] = mapped_column(String(60), index=True)
     request_id: Mapped[str | None] = mapped_column(String(40))

@@ -6,8 +6,17 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+from limits.storage import RedisStorage as _RedisStorage
 from limits.storage import Storage, storage_from_string
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from pixel.breaker import Breaker
+
+#: How long the counters are left alone after they failed. Calls go on meanwhile, uncounted.
+PAUSE_SECONDS = 3
+#: How long Redis may take for one answer.
+REDIS_SECONDS = 0.2
 _LOG = logging.getLogger("pixel")
 
 
@@ -16,21 +25,42 @@ class Counters:
 
     def __init__(self):
         self.storage = None
+        #: How many calls of this process went on uncounted because the counters were away.
+        self.uncounted = 0
 
     def bind(self, uri):
         self.storage = storage_from_string(uri)
+        self._breaker = Breaker(PAUSE_SECONDS)
 
     def hit(self, item, *identifiers, amount=1):
         """Count a call under a RateLimitItem: (calls in the window so far, when the window ends).
 
         None when the counters are away.
         """
+        if not self._breaker.lets_ask():
+            self.uncounted += 1
+            return None
         key = item.key_for(*identifiers)
         try:
-            return self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
+            hit = self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
         except self.storage.base_exceptions as error:
-            _LOG.warning("rate-limit counters are away: %s", error)
+            self.uncounted += 1
+            if self._breaker.failed():
+                _LOG.warning("rate-limit counters are away, calls go on uncounted: %s", error)
             return None
+        self._breaker.worked()
+        return hit
+
+    def sweep(self):
+        """Drop the counters whose window has ended, where the storage does not do so itself."""
+        self.storage.sweep()
+
+    def check(self):
+        """Whether the counters answer."""
+        try:
+            return self.storage.check()
+        except self.storage.base_exceptions:
+            return False
 
 
 class SQLiteStorage(Storage):
@@ -43,6 +73,7 @@ class SQLiteStorage(Storage):
     """
 
     STORAGE_SCHEME = ["pixel-sqlite"]
+    NAME = "SQLite"
 
     _HIT = (
         "INSERT INTO counters VALUES (?1, ?2, ?3 + ?4) ON CONFLICT (key) DO UPDATE SET"
@@ -110,3 +141,49 @@ class SQLiteStorage(Storage):
             connection.executescript(self._SET_UP)
             self._local.connection = connection
         return connection.execute(sql, values)
+
+
+class RedisStorage(_RedisStorage):
+    """The library's storage in Redis, which tells the count and the end of the window in one answer, soon or never."""
+
+    STORAGE_SCHEME = ["redis", "rediss"]
+    NAME = "Redis"
+
+    #: An amount of -1 may be the first of a window, or bring its count back to nothing.
+    _HIT = """
+        local count = redis.call("INCRBY", KEYS[1], ARGV[1])
+        local left = redis.call("PTTL", KEYS[1])
+        if left < 0 then
+            left = tonumber(ARGV[2])
+            redis.call("PEXPIRE", KEYS[1], left)
+        end
+        return {count, left}
+    """
+
+    def __init__(self, uri, wrap_exceptions=False, **options):
+        super().__init__(
+            uri,
+            wrap_exceptions=wrap_exceptions,
+            socket_timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            # Two tries take twice as long, and nobody is turned away when one fails.
+            retry=Retry(NoBackoff(), 0),
+            **options,
+        )
+        self._hit = self.storage.register_script(self._HIT)
+        self._local = threading.local()
+
+    def incr(self, key, expiry, amount=1):
+        """Count `amount` more for `key`, whose window of `expiry` seconds begins with its first hit."""
+        count, left = self._hit([self.prefixed_key(key)], [amount, expiry * 1000])
+        self._local.last = key, time.time() + left / 1000
+        return count
+
+    def get_expiry(self, key):
+        """When the window of `key` ends. Right after a hit on the same thread it is known without asking."""
+        if (last := getattr(self._local, "last", None)) and last[0] == key:
+            return last[1]
+        return time.time() + max(0, self.storage.pttl(self.prefixed_key(key))) / 1000
+
+    def sweep(self):
+        """Redis drops what has run out itself."""

@@ -1,4 +1,4 @@
-"""The relational store: what people decide (keys, websites, members), in SQLite in WAL mode."""
+"""The relational store: what people decide (keys, websites, members), in SQLite in WAL mode or in PostgreSQL."""
 
 import os
 import threading
@@ -9,8 +9,10 @@ from functools import wraps
 
 from flask import g
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, MetaData, TypeDecorator, event
+from sqlalchemy import DateTime, MetaData, TypeDecorator, event, func, select
 from sqlalchemy.orm import Session
+
+from pixel import clock, postgresql
 
 db = SQLAlchemy(
     metadata=MetaData(
@@ -36,17 +38,18 @@ class Moment(TypeDecorator):
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value, dialect):
-        return value and value.replace(tzinfo=UTC)
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
 @contextmanager
 def transaction():
     """A session for one change: all of it is kept, synced to disk, or none.
 
-    It takes the write lock at once: a read that turns into a write later would fail whatever the busy timeout.
+    It takes the write lock at once, on all servers: what it reads, nobody else changes until it is over. In SQLite a
+    read that turns into a write later would fail whatever the busy timeout.
     """
     try:
-        with Session(db.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        with Session(_writing(), expire_on_commit=False) as session, session.begin():
             yield session
     finally:
         # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
@@ -54,13 +57,47 @@ def transaction():
         g.pop("memory_checked", None)
 
 
+@contextmanager
+def migration():
+    """A connection for a change of the tables: one at a time, and for as long as it takes."""
+    with _writing().connect() as connection:
+        if _is_postgresql(connection.engine):
+            postgresql.be_patient(connection)
+        yield connection
+        connection.commit()
+
+
+def now(session):
+    """The time by the one clock that all servers share: the database's."""
+    return session.scalar(select(func.clock_timestamp())) if _is_postgresql(session.bind) else clock.now()
+
+
+def options(url):
+    """How the engine for this URL is made."""
+    # Values of a failed statement could be secrets, and error texts go to the log.
+    return {"hide_parameters": True, **(postgresql.OPTIONS if url.startswith("postgresql") else {})}
+
+
 def bind(app):
     """Connect `db` to the app's database and set up every connection of it."""
     db.init_app(app)
     with app.app_context():
         engine = db.engine
-        event.listen(engine, "connect", _set_up)
+        _engines.add(engine)
+        if _is_postgresql(engine):
+            postgresql.set_up(engine)
+        else:
+            event.listen(engine, "connect", _set_up)
         event.listen(engine, "begin", _begin)
+
+
+def _is_postgresql(engine):
+    return engine.dialect.name == "postgresql"
+
+
+def _writing():
+    isolation = {"isolation_level": "READ COMMITTED"} if _is_postgresql(db.engine) else {}
+    return db.engine.execution_options(writes=True, **isolation)
 
 
 def _set_up(connection, _record):
@@ -72,34 +109,35 @@ def _set_up(connection, _record):
 
 def _begin(connection):
     writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not _is_postgresql(connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    elif writes:
+        postgresql.lock(connection)
 
 
+_engines = set()
 _memories = {}
 
 
 class _Memory(threading.local):
-    """What a thread has read from one database, good for as long as no process has changed that database.
+    """What a thread has read from one database, good for as long as nobody has changed that database.
 
-    SQLite tells in a few microseconds whether any other connection has committed since (PRAGMA data_version), so a
-    remembered key is as fresh as one read now: the call after a revocation sees it, in every process. Each thread has
-    its own, because a lock around the question would be passed on at the pace of Python's interpreter lock.
+    SQLite tells in a few microseconds whether any other connection has committed since (PRAGMA data_version), and
+    PostgreSQL in a round trip, so a remembered key is as fresh as one read now: the call after a revocation sees it,
+    in every process of every server. Each thread has its own, because a lock around the question would be passed on
+    at the pace of Python's interpreter lock.
     """
 
     SIZE = 1000
 
-    def __init__(self, engine):
-        # Not from the pool: the version is relative to one connection, which must never write.
-        arguments, options = engine.dialect.create_connect_args(engine.url)
-        self.connection = engine.dialect.connect(*arguments, **options)
-        self.connection.isolation_level = None
-        self.connection.execute("PRAGMA cache_size=-64")
+    def __init__(self, asks):
+        self._ask = asks()
         self.version = None
         self.found = OrderedDict()
 
     def check(self):
         """Forget everything if the database has changed."""
-        version = self.connection.execute("PRAGMA data_version").fetchone()
+        version = self._ask()
         if version != self.version:
             self.version = version
             self.found.clear()
@@ -110,6 +148,22 @@ class _Memory(threading.local):
             self.found.popitem(last=False)
 
 
+def _memory_of(engine):
+    if _is_postgresql(engine):
+        version = postgresql.Version(engine)
+        return _Memory(lambda: version)
+    return _Memory(lambda: _data_version(engine))
+
+
+def _data_version(engine):
+    """What tells SQLite's version. Not from the pool: it is relative to one connection, which must never write."""
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    connection = engine.dialect.connect(*arguments, **options)
+    connection.isolation_level = None
+    connection.execute("PRAGMA cache_size=-64")
+    return lambda: connection.execute("PRAGMA data_version").fetchone()
+
+
 def remembered(read):
     """Let `read(*args)` be asked often: its answer is kept until the database changes.
 
@@ -118,7 +172,7 @@ def remembered(read):
 
     @wraps(read)
     def ask(*args):
-        memory = _memories.get(engine := db.engine) or _memories.setdefault(engine, _Memory(engine))
+        memory = _memories.get(engine := db.engine) or _memories.setdefault(engine, _memory_of(engine))
         # Once a request is enough: what changes after it began may as well have changed after it ended.
         if g.get("memory_checked") is not memory:
             memory.check()
@@ -132,7 +186,7 @@ def remembered(read):
 
 
 def _after_fork():
-    for engine in _memories:
+    for engine in _engines:
         engine.dispose(close=False)
     _memories.clear()
 

@@ -63,13 +63,15 @@ def _database(app):
     with db.engine.connect() as connection:
         connection.execute(text("SELECT 1"))
         current = MigrationContext.configure(connection).get_current_revision()
-    if current != script.get_current_head():
-        return False, f"The tables are at {current}, not {script.get_current_head()}. Run: flask --app app db upgrade"
-    return True, f"reached, its tables are current ({current})."
+    kind = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[db.engine.dialect.name]
+    if current != (head := script.get_current_head()):
+        return False, f"{kind}, reached, but its tables are at {current}, not {head}. Run: flask --app app db upgrade"
+    return True, f"{kind}, reached, its tables are current ({current})."
 
 
 def _counters(app):
-    return counters.storage.check(), "reached." if counters.storage.check() else "away: calls go on uncounted."
+    there = counters.check()
+    return there, f"{counters.storage.NAME}, {'reached.' if there else 'away: calls go on uncounted.'}"
 
 
 def _journal(app):

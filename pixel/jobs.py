@@ -1,35 +1,102 @@
-"""What the engine's process does by the clock."""
+"""What the engine's process does by the clock.
 
+With several servers on one database there are several engines. What is about the data they share is done by the one
+that has the lease; what is about a server's own files, or comes to the same however often it is done, by each.
+"""
+
+import logging
+import threading
+import time
 from datetime import timedelta
 
 from flask import current_app
 
-from pixel import clock, keys, links, mail, notices, salts, websites
+from pixel import clock, ids, keys, leases, links, mail, notices, salts, websites
 from pixel.database import transaction
 from pixel.extensions import answers, counters, warehouse
+
+_LOG = logging.getLogger("pixel")
+
+
+class Turn:
+    """Whether this engine has the lease of the jobs. A thread of its own renews it, however long a job takes."""
+
+    NAME = "jobs"
+    RENEW_SECONDS = leases.LASTS.total_seconds() / 3
+
+    def __init__(self, app):
+        self._app = app
+        self._holder = "engine_" + ids.random(14)
+        self._until = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+        self._thread.start()
+
+    def is_ours(self):
+        """Whether it is this engine that does the jobs now."""
+        return time.monotonic() < self._until
+
+    def end(self):
+        """Give the lease back, for another engine to go on at once."""
+        self._over.set()
+        self._thread.join(timeout=10)
+        if self.is_ours():
+            self._until = 0.0
+            self._with_database(leases.give_back)
+
+    def _renew_for_ever(self):
+        while not self._over.is_set():
+            asked = time.monotonic()
+            taken = self._with_database(leases.take)
+            if taken is not None:
+                # Counted from before the question, so that this engine never believes in it longer than the others.
+                self._until = asked + leases.LASTS.total_seconds() if taken else 0.0
+            self._over.wait(self.RENEW_SECONDS)
+
+    def _with_database(self, verb):
+        """What the verb of `leases` says, or None when the database is away."""
+        try:
+            with self._app.app_context():
+                return verb(self.NAME, self._holder)
+        except Exception as error:
+            _LOG.warning("the lease of the jobs: %s", type(error).__name__)
+            return None
 
 
 def schedule(app, engine):
     """Give the engine its jobs."""
+    turn = Turn(app)
+    engine.at_stop(turn.end)
 
-    def in_app(job):
+    def each(seconds, job):
         def run():
             with app.app_context():
                 job()
 
         run.__name__ = job.__name__
-        return run
+        engine.every(seconds, run)
 
-    engine.every(5, in_app(note_key_use))
-    engine.every(10, in_app(mail.send_due))
-    engine.every(60, in_app(sweep))
-    engine.every(60, in_app(keys.sweep))
-    engine.every(3600, in_app(salts.sweep))
-    engine.every(3600, in_app(forget_old_requests))
-    engine.every(3600, in_app(notices.mail_owners))
-    engine.every(3600, in_app(forget_removed_websites))
-    engine.every(3600, in_app(forget_ended_links))
-    engine.every(86400, in_app(mail.sweep))
+    def one(seconds, job):
+        def run():
+            if turn.is_ours():
+                with app.app_context():
+                    job()
+
+        run.__name__ = job.__name__
+        engine.every(seconds, run)
+
+    # Of this server's own files, or of what its own warehouse tells.
+    each(5, note_key_use)
+    each(60, sweep)
+    each(3600, forget_old_requests)
+    # Of what all servers share.
+    one(10, mail.send_due)
+    one(60, keys.sweep)
+    one(3600, salts.sweep)
+    one(3600, notices.mail_owners)
+    one(3600, forget_removed_websites)
+    one(3600, forget_ended_links)
+    one(86400, mail.sweep)
 
 
 def note_key_use():
@@ -45,7 +112,7 @@ def note_key_use():
 
 def sweep():
     """Drop what has run out: counters of past minutes, answers too old to give."""
-    counters.storage.sweep()
+    counters.sweep()
     answers.sweep()
 
 

@@ -48,7 +48,7 @@ class ApiKey(db.Model):
     name: Mapped[str] = mapped_column(String(100))
     scopes: Mapped[list] = mapped_column(JSON)
     websites: Mapped[list | None] = mapped_column(JSON(none_as_null=True))
-    created_by: Mapped[str] = mapped_column(String(200))
+    created_by: Mapped[str] = mapped_column(String(254))
     created_at: Mapped[object] = mapped_column(Moment)
     expires_at: Mapped[object | None] = mapped_column(Moment)
     revoked_at: Mapped[object | None] = mapped_column(Moment)
@@ -394,7 +394,7 @@ def note_use(uses):
             session.execute(
                 update(ApiKey)
                 .where(ApiKey.id == key_id, (ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < at))
-                .values(last_used_at=at, last_used_address=address, last_used_user_agent=user_agent[:500])
+                .values(last_used_at=at, last_used_address=address[:45], last_used_user_agent=user_agent[:500])
             )
 
 

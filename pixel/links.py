@@ -23,7 +23,7 @@ class Link(db.Model):
     email: Mapped[str] = mapped_column(String(254), index=True)
     workspace_id: Mapped[str | None] = mapped_column(ForeignKey("workspaces.id"), index=True)
     role: Mapped[str | None] = mapped_column(String(10))
-    created_by: Mapped[str] = mapped_column(String(200))
+    created_by: Mapped[str] = mapped_column(String(254))
     created_at: Mapped[object] = mapped_column(Moment)
     expires_at: Mapped[object] = mapped_column(Moment)
 

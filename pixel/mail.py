@@ -6,7 +6,6 @@ import json
 import logging
 import smtplib
 import ssl
-import threading
 from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -23,10 +22,11 @@ from pixel.database import Moment, db, transaction
 
 #: How long to wait after the first, second ... attempt that failed; after the last the mail is given up.
 RETRIES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 720))
+#: How long a mail that is being sent is left to its sender, who may have died.
+CLAIMED = timedelta(minutes=2)
 #: How long it is known what was sent.
 KEPT = timedelta(days=90)
 _TIMEOUT_SECONDS = 10
-_sending = threading.Lock()
 _LOG = logging.getLogger("pixel.mail")
 
 
@@ -90,18 +90,28 @@ def send_due(most=20):
     """Hand what is due to the mail server, oldest first. When the server is away, the rest waits."""
     if not configured():
         return
-    # One at a time, so that what one thread is sending another does not send too.
-    with _sending:
-        due = select(Mail).where(Mail.due_at <= clock.now()).order_by(Mail.due_at).limit(most)
-        for mail in db.session.scalars(due).all():
-            if not _try(mail):
-                break
+    due = select(Mail.id).where(Mail.due_at <= clock.now()).order_by(Mail.due_at).limit(most)
+    for mail_id in db.session.scalars(due).all():
+        mail = _claim(mail_id)
+        if mail is not None and not _try(mail):
+            break
 
 
 def sweep():
     """Forget what was sent or given up long ago."""
     with transaction() as session:
         session.execute(delete(Mail).where(Mail.created_at < clock.now() - KEPT))
+
+
+def _claim(mail_id):
+    """Have a due mail for this sender alone; None when another was quicker, in whatever process or server."""
+    now = clock.now()
+    with transaction() as session:
+        mail = session.get(Mail, mail_id)
+        if mail is None or mail.due_at is None or mail.due_at > now:
+            return None
+        mail.due_at = now + CLAIMED
+    return mail
 
 
 def _try(mail):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ForeignKey, String, func, select
+from sqlalchemy import ForeignKey, String, case, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pixel import audit, clock, ids, links, mail, sessions
@@ -90,7 +90,7 @@ def by_id(user_id):
 def of(workspace_id):
     """The members of a workspace, owners first, then by e-mail."""
     found = select(User.id, User.email, Membership.role).join(Membership, Membership.user_id == User.id)
-    order = (func.instr("owner admin viewer", Membership.role), User.email)
+    order = (case({role: place for place, role in enumerate(ROLES)}, value=Membership.role), User.email)
     return [
         Member(*row)
         for row in db.session.execute(found.where(Membership.workspace_id == workspace_id).order_by(*order))

@@ -63,8 +63,8 @@ def begin(user, address, network, user_agent, request_id=None):
             created_at=now,
             seen_at=now,
             confirmed_at=now,
-            address=address,
-            network=network,
+            address=address[:45],
+            network=network[:45],
             user_agent=user_agent[:500],
         )
         session.add(row)

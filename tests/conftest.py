@@ -9,7 +9,7 @@ import config
 from app import create_app
 from pixel import clock
 from pixel.extensions import warehouse
-from tests import canary
+from tests import canary, stores
 from tests.cast import READ, WRITE, Caller, Workspace
 from tests.server import Server
 
@@ -39,6 +39,7 @@ def app(tmp_path_factory):
         ANALYTICS_URL="chdb://",
         ANALYTICS_INGEST_URL="chdb://",
         IDENTIFY_INGEST_URL="chdb://",
+        DATABASE_URL=stores.database(),
     )
     app = create_app(settings=settings)
     canary.watch(app)

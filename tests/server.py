@@ -15,16 +15,17 @@ from pathlib import Path
 import httpx
 
 from pixel.journal import HEADER
+from tests import stores
 
 HOME = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-#: Instances that were set up, as (folder, what was made), by what was asked for.
+#: Instances that were set up, as (folder, database, what was made), by what was asked for.
 _SET_UP = {}
 
 
 @atexit.register
 def _tidy():
-    for folder, _ in _SET_UP.values():
+    for folder, _, _ in _SET_UP.values():
         shutil.rmtree(folder.parent, ignore_errors=True)
 
 
@@ -47,8 +48,11 @@ class Server:
             "ANALYTICS_URL": "chdb://",
             "ANALYTICS_INGEST_URL": "chdb://",
             "IDENTIFY_INGEST_URL": "chdb://",
+            "DATABASE_URL": "",
             **settings,
         }
+        #: Whether the database is the tests' own choice, to be made when it is needed.
+        self.own_database = "DATABASE_URL" not in settings
 
     def flask(self, *arguments, check=True):
         """Run a command; returns what it printed on stdout."""
@@ -66,13 +70,19 @@ class Server:
         It is done once by command for each set of arguments, and copied for every server after the first.
         """
         asked = (tuple(scopes), domain, limit)
+        if not self.own_database:
+            return self._set_up(*asked)
         if asked not in _SET_UP:
+            self.environment["DATABASE_URL"] = stores.database()
             made = self._set_up(*asked)
-            _SET_UP[asked] = Path(tempfile.mkdtemp(prefix="pixel-tests-")) / "instance", made
-            shutil.copytree(self.instance, _SET_UP[asked][0])
+            kept = Path(tempfile.mkdtemp(prefix="pixel-tests-")) / "instance"
+            shutil.copytree(self.instance, kept)
+            _SET_UP[asked] = kept, stores.database(like=self.environment["DATABASE_URL"]), made
         else:
-            shutil.copytree(_SET_UP[asked][0], self.instance)
-        return _SET_UP[asked][1]
+            folder, database, _ = _SET_UP[asked]
+            shutil.copytree(folder, self.instance)
+            self.environment["DATABASE_URL"] = stores.database(like=database)
+        return _SET_UP[asked][2]
 
     def _set_up(self, scopes, domain, limit):
         self.flask("db", "upgrade")

@@ -13,10 +13,10 @@ from pixel.access import ENTRANCES, Scope
 HOME = Path(__file__).parent.parent
 #: From the ground up. A module may import what stands on its own floor or below.
 FLOORS = [
-    {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors"},
-    {"database", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
+    {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors", "breaker"},
+    {"database", "postgresql", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
-    | {"pipes", "request_log", "calls", "charts", "tokens", "salts"},
+    | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"},
     {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices"},
     {"access_log", "demo", "doctor", "jobs"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},

@@ -46,6 +46,7 @@ class Engine:
         self._stopping = threading.Event()
         self._loading = threading.Lock()
         self._jobs = []
+        self._at_stop = []
         self._switchboard = line.Switchboard(self.folder, self.ask)
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
@@ -57,6 +58,10 @@ class Engine:
     def every(self, seconds, job):
         """Call `job()` every so many seconds, from a thread that all jobs share; what it waits for holds up no load."""
         self._jobs.append([seconds, time.monotonic() + seconds, job])
+
+    def at_stop(self, call):
+        """Call `call()` when the engine has stopped its jobs and before it lets go of its folder."""
+        self._at_stop.append(call)
 
     def ask(self, action, *arguments):
         """Answer one question as bytes: query(sql, parameters), status() or load(). Raises AnalyticsError."""
@@ -72,6 +77,8 @@ class Engine:
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout=10)
+        for call in self._at_stop:
+            call()
         self._switchboard.close()
         self._loader.close()
         self._warehouse.close()

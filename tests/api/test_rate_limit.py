@@ -8,6 +8,7 @@ import pytest
 from pixel import clock, workspaces
 from pixel.extensions import counters
 from tests.cast import READ, WRITE, Caller, Workspace, error
+from tests.server import until
 
 LIMIT = 60
 
@@ -151,8 +152,8 @@ def test_a_forwarded_address_is_not_believed_from_a_stranger(nobody):
 
 
 @pytest.mark.parametrize("away", ["a folder in its place", "no folder", "not a database"])
-def test_without_the_counters_calls_are_let_through_uncounted(caller, nobody, tmp_path, away):
-    kept, file = counters.storage, tmp_path / "counts"
+def test_without_the_counters_calls_are_let_through_uncounted(app, caller, nobody, tmp_path, away):
+    file, uncounted = tmp_path / "counts", counters.uncounted
     if away == "a folder in its place":
         file.mkdir()
     elif away == "not a database":
@@ -166,8 +167,9 @@ def test_without_the_counters_calls_are_let_through_uncounted(caller, nobody, tm
             assert response.status_code == 200
             assert nobody.get("/me").status_code == 401
         assert "X-RateLimit-Limit" not in response.headers
+        assert counters.uncounted == uncounted + 2 * (LIMIT + 5)
     finally:
-        counters.storage = kept
+        bind_anew(app)
     assert caller.get("/me").headers["X-RateLimit-Remaining"] == "59"
 
 
@@ -175,5 +177,12 @@ def test_the_counters_are_busy_but_nobody_is_held_up(app, caller):
     assert caller.get("/me").status_code == 200
     with sqlite3.connect(f"{app.instance_path}/ratelimit.sqlite", isolation_level=None) as busy:
         busy.execute("BEGIN IMMEDIATE")
-        assert caller.get("/me").status_code == 200
+        # The first waits in vain; the others do not even ask.
+        assert [caller.get("/me").status_code for _ in range(100)] == [200] * 100
         busy.execute("ROLLBACK")
+    until(lambda: "X-RateLimit-Remaining" in caller.get("/me").headers)
+
+
+def bind_anew(app):
+    """What failed is forgotten."""
+    counters.bind(f"pixel-sqlite:///{app.instance_path}/ratelimit.sqlite")

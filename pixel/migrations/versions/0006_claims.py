@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006_claims"
-down_revision = "0004_pixel"
+down_revision = "0005_leases"
 branch_labels = None
 depends_on = None
 
