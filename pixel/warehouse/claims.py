@@ -6,7 +6,10 @@ when that is PostgreSQL (`Shared`): one transaction for each pass of a loader, o
 
 from contextlib import contextmanager
 
-from pixel import clock, journal
+import psycopg
+from sqlalchemy import make_url
+
+from pixel import clock, journal, postgresql
 
 #: The longest time in which a repeated event_id is known again, in milliseconds.
 WINDOW = 24 * 60 * 60 * 1000
@@ -18,6 +21,8 @@ _OWN_TABLE = """
 CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS seen_at ON seen (at) WHERE at < 4611686018427387904;
 """
+#: A server that does not end a statement by itself is given up after this.
+_PATIENCE_SECONDS = 35
 # A server that hangs in the middle of its turn gives it up after a while, and nobody waits for ever.
 _BEGIN_TURN = f"""
 SET LOCAL synchronous_commit = on;
@@ -74,10 +79,8 @@ class Shared:
     """
 
     def __init__(self, url):
-        from sqlalchemy import make_url
-
         url = make_url(url)
-        self._target = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
+        _, self._target = url.get_dialect()().create_connect_args(url)
         self._connection = None
 
     def claim(self, holder, records):
@@ -103,8 +106,6 @@ class Shared:
     @contextmanager
     def _turn(self):
         """A transaction while no other machine has one. Raises Away."""
-        import psycopg
-
         try:
             with self._connect().transaction(), self._connection.cursor() as cursor:
                 cursor.execute(_BEGIN_TURN)
@@ -117,11 +118,10 @@ class Shared:
             raise
 
     def _connect(self):
-        import psycopg
-
         if self._connection is None:
             patience = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "pixel loader"}
-            self._connection = psycopg.connect(**patience | self._target, autocommit=True, prepare_threshold=None)
+            self._connection = postgresql.Connection.connect(**patience | self._target, autocommit=True)
+            self._connection.patience = _PATIENCE_SECONDS
         return self._connection
 
 

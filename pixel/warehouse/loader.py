@@ -22,6 +22,7 @@ import logging
 import os
 import sqlite3
 import struct
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ from pixel.warehouse.embedded import parsed
 #: How much of the journal one pass takes, and from how many files. A file's share must hold its longest record.
 PASS_BYTES = 16 << 20
 PASS_FILES = 8
-#: After so many tries a pass is loaded by halves, so that what fails together may go in apart.
+#: After so many tries a pass is loaded in ever smaller blocks, so that what fails together may go in apart.
 PATIENCE = 3
 SWEEP_SECONDS = 60
 
@@ -84,7 +85,7 @@ class Loader:
         self._segments = {}
         self._bounds = {}
         self._swept = 0
-        self._tries = 0
+        self._tries, self._most_rows = 0, sys.maxsize
         self._pass_id, self._claimed = b"", 0
         # Whoever was the loader before may have died with an insert on its way.
         self._quiet_from = time.monotonic() + warehouse.STRAGGLES_SECONDS
@@ -228,28 +229,31 @@ class Loader:
         fresh = sorted(fresh, key=lambda entry: entry[:2])
         for table in journal.TABLES:
             rows = [r.row for *_, r in fresh if r.table == table and (not arrived or _identity(r) not in arrived)]
-            if rows:
-                self._status["loaded"] += self._insert_rows(table, rows)
+            while rows:
+                block, rows = rows[: self._most_rows], rows[self._most_rows :]
+                self._status["loaded"] += self._insert_block(table, block)
+                self._most_rows *= 2
 
-    def _insert_rows(self, table, rows):
-        """Insert rows, and by halves what cannot be inserted together. Returns how many went in."""
+    def _insert_block(self, table, rows):
+        """Insert rows as one block, and by halves when some cannot be read. Returns how many went in."""
         try:
             self._put(table, rows)
             return len(rows)
         except Exception as error:
-            about_rows = getattr(error, "code", None) in ABOUT_A_ROW
-            if not about_rows and (len(rows) == 1 or not self._may_halve()):
-                self._status["failure"] = str(error)[:500]
-                raise AnalyticsError() from error
+            if getattr(error, "code", None) not in ABOUT_A_ROW:
+                self._give_up(rows, error)
             if len(rows) == 1:
                 self._set_aside(table, rows[0], error)
                 return 0
             middle = len(rows) // 2
-            return self._insert_rows(table, rows[:middle]) + self._insert_rows(table, rows[middle:])
+            return self._insert_block(table, rows[:middle]) + self._insert_block(table, rows[middle:])
 
-    def _may_halve(self):
-        """Whether rows that failed together, for no fault of their own, may be sent as other blocks than before."""
-        return self._tries >= PATIENCE and not self._is_remembered() and not self._may_straggle()
+    def _give_up(self, rows, error):
+        """Leave the pass pending. Some of the rows may be there all the same, so only the next try may divide them."""
+        self._status["failure"] = str(error)[:500]
+        if self._tries >= PATIENCE and not self._is_remembered() and not self._may_straggle():
+            self._most_rows = max(1, len(rows) // 2)
+        raise AnalyticsError() from error
 
     def _is_remembered(self):
         """Whether the warehouse itself knows again whatever was sent of this pass."""
@@ -293,7 +297,7 @@ class Loader:
     # -- settling
 
     def _settle(self):
-        self._tries = 0
+        self._tries, self._most_rows = 0, sys.maxsize
         with self._transaction() as index:
             index.execute("DELETE FROM pending")
             index.execute("DELETE FROM pass")
