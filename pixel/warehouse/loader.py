@@ -227,12 +227,26 @@ class Loader:
         self._tries += 1
         # Always in the same order, which the order of acceptance is not after a new start of the machine.
         fresh = sorted(fresh, key=lambda entry: entry[:2])
+        failure, worked = None, False
+        for table, block in self._blocks(fresh, arrived):
+            try:
+                self._status["loaded"] += self._insert_block(table, block)
+                self._most_rows, worked = self._most_rows * 2, True
+            except AnalyticsError as error:
+                # After one that went in, it may have been too large; after one that did not, the warehouse is away.
+                if not worked:
+                    raise
+                failure, worked = error, False
+        if failure:
+            raise failure
+
+    def _blocks(self, fresh, arrived):
+        """The rows to insert: (table, [row]), of each table as many at once as may be."""
         for table in journal.TABLES:
             rows = [r.row for *_, r in fresh if r.table == table and (not arrived or _identity(r) not in arrived)]
             while rows:
                 block, rows = rows[: self._most_rows], rows[self._most_rows :]
-                self._status["loaded"] += self._insert_block(table, block)
-                self._most_rows *= 2
+                yield table, block
 
     def _insert_block(self, table, rows):
         """Insert rows as one block, and by halves when some cannot be read. Returns how many went in."""
