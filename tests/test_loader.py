@@ -58,6 +58,9 @@ class Rows:
         if what in ("half", "part"):
             raise OSError("the connection broke")
 
+    def catch_up(self):
+        """Do what is yet to be done."""
+
     def query(self, sql, parameters):
         id_column, table = re.match(r"SELECT (\w+) AS id, .* FROM (\w+) WHERE", sql).groups()
         found = [
@@ -88,10 +91,10 @@ class Server(Rows):
         if what in ("kill", "fail"):
             raise Killed if what == "kill" else AnalyticsError()
         for name, part in parts:
-            wait = {"late": self.STRAGGLES_SECONDS - 1, "split": 7 if name == "odd" else 0}.get(what, 0)
+            wait = {"late": self.STRAGGLES_SECONDS - 1}.get(what, 7 if "split" in what and name == "odd" else 0)
             self.under_way.append((self.time.now + wait, table, part, (token, name)))
         self.catch_up()
-        if what == "late kill":
+        if what in ("late kill", "split kill"):
             raise Killed
         if what in ("lost", "late", "split"):
             raise OutcomeUnknown("the connection broke")
@@ -216,7 +219,7 @@ def test_whatever_fails_each_record_is_counted_once_and_the_first_wins(steps):
     st.lists(
         st.one_of(
             *SEND,
-            going_wrong("load", "fail", "lost", "late", "split", "kill", "late kill"),
+            going_wrong("load", "fail", "lost", "late", "split", "kill", "late kill", "split kill"),
             st.tuples(st.just("wait"), st.sampled_from([1, 8, 30, 59, 61, 200])),
         ),
         max_size=40,
@@ -227,6 +230,36 @@ def test_what_a_server_does_late_or_does_not_answer_is_counted_once_all_the_same
         world = World(folder, rows=Server(time))
         world.wait = time.wait
         counts_each_once(world, steps, patience=[1, 100, 100])
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        # What was tried for too long is asked for, but not before the last try has surely ended ...
+        [("load", ["fail"]), ("wait", 59), ("load", ["split"]), ("wait", 2), ("load", [])],
+        # ... also when that was the try of a loader that died ...
+        [("load", ["fail"]), ("wait", 59), ("load", ["split kill"]), ("wait", 2), ("load", [])],
+        # ... and until then the blocks stay the same, however often they fail.
+        [("load", ["late"]), ("load", ["fail"]), ("load", ["fail"]), ("load", [])],
+        [("wait", 30), ("load", ["late"]), ("wait", 61), ("load", ["fail"]), ("load", ["fail"]), ("load", [])],
+    ],
+)
+def test_an_insert_that_ends_late_meets_no_other_of_the_same_rows(story, tmp_path):
+    with moving_time() as time:
+        world = World(tmp_path, rows=Server(time))
+        world.wait = time.wait
+        counts_each_once(world, [("send", 0, None, None, False)] * 4 + story, patience=[100, 100])
+
+
+def test_what_was_not_answered_is_tried_again_at_once(tmp_path):
+    with moving_time() as time:
+        world = World(tmp_path, rows=Server(time))
+        for what in (["lost"], [], ["split"], []):
+            world.send(0, None, None, False)
+            world.load(what)
+        assert world.loader.status()["failure"] == ""
+        assert sorted(loaded(world)) == [0, 1, 2, 3]
+        world.loader.close()
 
 
 @settings(deadline=None, max_examples=60)
@@ -257,6 +290,7 @@ def counts_each_once(world, steps, patience=()):
         world.load([])
         world.wait(seconds)
     world.load([])
+    world.rows.catch_up()
     assert sorted(row["n"] for row in world.rows.tables["events"]) == world.expected()
     # What is loaded to the end is removed, and a new start finds nothing left to do.
     assert list((world.folder / "journal").glob("*.journal")) == []
