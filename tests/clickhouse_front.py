@@ -1,10 +1,11 @@
 """ClickHouse's HTTP interface over the embedded engine, in a process of its own: as far as our client uses it.
 
 It stands in for a server in tests, and can be slow, hang up after it has done what it was asked, do it late, refuse,
-stop and be killed. With `cluster` it has the cluster `one` of one shard; it then leaves out of a statement what would
-need a Keeper: ON CLUSTER, and Replicated before MergeTree.
+stop and be killed. It has the clusters `one`, of one shard, and `two`, of two shards that are the same tables, so that
+all that is read there is read twice. It leaves out of a statement what would need a Keeper: ON CLUSTER, and Replicated
+before MergeTree.
 
-`python -m tests.clickhouse_front FOLDER PORT [cluster]`
+`python -m tests.clickhouse_front FOLDER PORT`
 """
 
 import base64
@@ -26,8 +27,10 @@ from werkzeug.wrappers import Request, Response
 from tests.server import HOME, free_port, until
 
 USER, PASSWORD = "pixel", "sesame/and:more@all"
-_CLUSTER = """<clickhouse><tcp_port>9000</tcp_port><remote_servers><one>
-<shard><replica><host>127.0.0.1</host></replica></shard></one></remote_servers></clickhouse>"""
+_SHARD = "<shard><replica><host>127.0.0.1</host></replica></shard>"
+# A replica without a port of its own is the engine itself.
+_CLUSTERS = f"""<clickhouse><tcp_port>9000</tcp_port>
+<remote_servers><one>{_SHARD}</one><two>{_SHARD}{_SHARD}</two></remote_servers></clickhouse>"""
 #: What of an address is neither a setting of the engine's nor a parameter of the query.
 _OF_HTTP = {
     "query", "database", "query_id", "wait_end_of_query", "client_protocol_version", "enable_http_compression",
@@ -38,16 +41,16 @@ _OF_HTTP = {
 class Front:
     """A front and its process. `plan(...)` tells what becomes of its next inserts, `mood(...)` of every call."""
 
-    def __init__(self, folder, cluster=False):
+    def __init__(self, folder, cluster=""):
         self.folder, self.port, self.process = Path(folder), free_port(), None
-        self._more = ["cluster"] if cluster else []
         password = PASSWORD.replace("/", "%2F").replace(":", "%3A").replace("@", "%40")
-        self.url = f"clickhouse://{USER}:{password}@127.0.0.1:{self.port}/default" + ("?cluster=one" if cluster else "")
+        self.url = f"clickhouse://{USER}:{password}@127.0.0.1:{self.port}/default"
+        self.url += f"?cluster={cluster}" if cluster else ""
         self.settings = dict.fromkeys(("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL"), self.url)
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tests.clickhouse_front", str(self.folder), str(self.port), *self._more]
+        command = [sys.executable, "-m", "tests.clickhouse_front", str(self.folder), str(self.port)]
         with open(self.folder.with_suffix(".log"), "ab") as log:
             self.process = subprocess.Popen(command, cwd=HOME, stdout=log, stderr=log)
         until(lambda: httpx.get(f"http://127.0.0.1:{self.port}/ping").text == "Ok.\n", 30, self.said)
@@ -89,15 +92,12 @@ class Front:
 
 
 class _Engine:
-    def __init__(self, folder, cluster):
+    def __init__(self, folder):
         import chdb
 
-        self.path, self.cluster, self.mood = f"{folder}/data", cluster, "well"
-        self.plan, self.done, self.lock = [], [], threading.Lock()
-        if cluster:
-            Path(f"{folder}/cluster.xml").write_text(_CLUSTER)
-            self.path += f"?config-file={folder}/cluster.xml"
-        self.open = lambda: chdb.connect(self.path)
+        self.mood, self.plan, self.done, self.lock = "well", [], [], threading.Lock()
+        Path(f"{folder}/clusters.xml").write_text(_CLUSTERS)
+        self.open = lambda: chdb.connect(f"{folder}/data?config-file={folder}/clusters.xml")
         self.kept = self.open()
 
     @Request.application
@@ -132,7 +132,7 @@ class _Engine:
         if what.startswith("late"):
             time.sleep(float(what.split()[1]))
         try:
-            answer = self.done_by_engine(self.without_keeper(sql), given)
+            answer = self.done_by_engine(_without_keeper(sql), given)
         except RuntimeError as error:
             text = str(error)
             return _failure(re.search(r"Code: (\d+)", text)[1], text)
@@ -156,12 +156,11 @@ class _Engine:
         finally:
             connection.close()
 
-    def without_keeper(self, sql):
-        if not self.cluster:
-            return sql
-        plain = re.sub(r"ReplicatedMergeTree\('[^']*', '[^']*'\)", "MergeTree", sql.replace(" ON CLUSTER 'one'", ""))
-        # What a replicated table does by itself.
-        return plain + ", non_replicated_deduplication_window = 10000" if "= ReplicatedM" in sql else plain
+
+def _without_keeper(sql):
+    plain = re.sub(r" ON CLUSTER '(one|two)'", "", re.sub(r"ReplicatedMergeTree\('[^']*', '[^']*'\)", "MergeTree", sql))
+    # What a replicated table does by itself.
+    return plain + ", non_replicated_deduplication_window = 10000" if "= ReplicatedM" in sql else plain
 
 
 def _failure(code, text):
@@ -173,5 +172,5 @@ def _failure(code, text):
 if __name__ == "__main__":
     WSGIRequestHandler.protocol_version = "HTTP/1.1"
     WSGIRequestHandler.log_request = lambda *_: None
-    engine = _Engine(os.path.realpath(sys.argv[1]), "cluster" in sys.argv[3:])
+    engine = _Engine(os.path.realpath(sys.argv[1]))
     run_simple("127.0.0.1", int(sys.argv[2]), engine.answer, threaded=True)

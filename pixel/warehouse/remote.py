@@ -167,7 +167,7 @@ def parse(url):
     """What a URL names: the client's arguments, and the cluster or None. Raises ValueError, without the URL."""
     try:
         parts = urlsplit(url)
-        asked = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        asked = parse_qs(parts.query, keep_blank_values=True)
         port, database = parts.port or _PORTS[parts.scheme], parts.path.strip("/") or "default"
     except (ValueError, KeyError):
         raise ValueError("not a URL") from None
