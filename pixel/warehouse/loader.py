@@ -264,10 +264,11 @@ class Loader:
 
     def _give_up(self, rows, error):
         """Leave the pass pending. Some of the rows may be there all the same, so only the next try may divide them."""
-        self._status["failure"] = str(error)[:500]
+        reason = error.__cause__ if isinstance(error, AnalyticsError) else error
+        self._status["failure"] = str(reason)[:500]
         if self._tries >= PATIENCE and not self._is_remembered() and not self._may_straggle():
             self._most_rows = max(1, len(rows) // 2)
-        raise AnalyticsError() from error
+        raise AnalyticsError() from reason
 
     def _is_remembered(self):
         """Whether the warehouse itself knows again whatever was sent of this pass."""
