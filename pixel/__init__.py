@@ -16,7 +16,7 @@ Catalogues declare each fact once: error classes in `errors`, `Scope` in `access
 settings in `config.py`.
 
 Stores: the relational `database`, the `journal`, the `warehouse` (the embedded engine, asked through the engine
-process), the rate-limit `counters` and the last good `answers`.
+process, or a ClickHouse server or cluster), the rate-limit `counters` and the last good `answers`.
 
 Imports point down: app -> doors -> nouns that use nouns -> nouns -> stores -> errors.
 

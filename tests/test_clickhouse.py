@@ -65,7 +65,7 @@ def test_one_server_on_one_clickhouse(make, front):
     client.server.kill_all()
     # A command loads and asks where no server runs.
     assert id in client.server.flask("request", "show", id)
-    assert client.server.flask("doctor").count("2 events") == 1
+    assert "warehouse: answers" in client.server.flask("doctor")
 
 
 def test_two_servers_that_get_the_same_events_at_the_same_moment_count_each_once(make, front):
