@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FLASK := $(BIN)/flask --app app
 
-.PHONY: run test lint check bench soak clean
+.PHONY: run test test-postgresql lint check bench soak clean
 
 run: .venv/ready .env
 	@$(FLASK) db upgrade
@@ -11,6 +11,12 @@ run: .venv/ready .env
 
 test: .venv/ready-dev
 	$(BIN)/pytest tests
+
+# A PostgreSQL of its own is started for the run; PIXEL_TESTS_DATABASE may name another. TESTS says which tests to run.
+TESTS ?= tests
+test-postgresql: export PIXEL_TESTS_DATABASE ?= postgresql
+test-postgresql: .venv/ready-dev
+	$(BIN)/pytest $(TESTS)
 
 lint: .venv/ready-dev
 	$(BIN)/ruff format --check .

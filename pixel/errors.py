@@ -6,7 +6,6 @@ says what to do. `/docs/errors`, the OpenAPI document and the tests read this li
 
 import inspect
 import math
-from functools import cache
 
 from flask import current_app, g, render_template, request
 from gunicorn.http.errors import ParseException
@@ -19,6 +18,8 @@ from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
 from pixel import envelope
 
+_defined = []
+
 
 class PixelError(Exception):
     """Any failure that a caller is told of. `details` is what the envelope carries, `message` the sentence."""
@@ -30,6 +31,10 @@ class PixelError(Exception):
     page_only = False
     #: Foreign exceptions this error speaks for.
     speaks_for = ()
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        _defined.append(cls)
 
     def __init__(self, message=None, /, **details):
         super().__init__(message)
@@ -360,17 +365,9 @@ class InternalError(PixelError):
     retry = True
 
 
-@cache
 def catalogue():
     """Every error a caller can meet, in the order of this file."""
-
-    def below(cls):
-        for sub in cls.__subclasses__():
-            if sub.code:
-                yield sub
-            yield from below(sub)
-
-    return sorted(below(PixelError), key=lambda cls: inspect.getsourcelines(cls)[1])
+    return [cls for cls in _defined if cls.code]
 
 
 def translate(error):

@@ -45,13 +45,15 @@ class Turn:
             self._with_database(leases.give_back)
 
     def _renew_for_ever(self):
-        while not self._over.is_set():
+        # A command that is the engine for a moment is over by then.
+        wait_seconds = 1
+        while not self._over.wait(wait_seconds):
+            wait_seconds = self.RENEW_SECONDS
             asked = time.monotonic()
             taken = self._with_database(leases.take)
             if taken is not None:
                 # Counted from before the question, so that this engine never believes in it longer than the others.
                 self._until = asked + leases.LASTS.total_seconds() if taken else 0.0
-            self._over.wait(self.RENEW_SECONDS)
 
     def _with_database(self, verb):
         """What the verb of `leases` says, or None when the database is away."""

@@ -21,6 +21,8 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]
+    if not os.environ.get("PIXEL_TESTS_DATABASE"):
+        items[:] = [item for item in items if "postgresql" not in item.keywords]
     items.sort(key=lambda item: "last" in item.keywords)
 
 

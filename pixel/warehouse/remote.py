@@ -36,7 +36,14 @@ _INSERT = {
     # History may be backfilled, so a load may touch every month since 2010.
     "max_partitions_per_insert_block": 0,
 }
-_INSERT_ON_CLUSTER = {"distributed_foreground_insert": 1, "insert_quorum": "auto"}
+_INSERT_ON_CLUSTER = {
+    "distributed_foreground_insert": 1,
+    "insert_distributed_timeout": INSERT_SECONDS,
+    "insert_quorum": "auto",
+    "insert_quorum_timeout": INSERT_SECONDS * 1000,
+}
+#: Functions may be shared through the Keeper already; then ON CLUSTER would be refused.
+_MAKE_ON_CLUSTER = {"ignore_on_cluster_for_replicated_udf_queries": 1}
 #: Why a request never left this machine.
 _NEVER_SENT = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 # What its client says of a failure is said here, with what came of it.
@@ -62,7 +69,7 @@ class Remote:
         self._readers = self._pool(QUERIES, reading, QUERY_SECONDS + 2)
         writing = _COMMON | _INSERT | on_cluster | (_INSERT_ON_CLUSTER if self._cluster else {})
         self._inserters = self._pool(1, writing | {"max_execution_time": INSERT_SECONDS}, INSERT_SECONDS + 5)
-        self._commanders = self._pool(1, _COMMON, COMMAND_SECONDS)
+        self._commanders = self._pool(1, _COMMON | (_MAKE_ON_CLUSTER if self._cluster else {}), COMMAND_SECONDS)
 
     def set_up(self):
         """Make the tables, views and functions. Every statement may run again. Raises AnalyticsError."""
