@@ -106,7 +106,13 @@ def _bind_stores(app, settings, engine):
     answers.bind(settings.instance / "answers")
     telemetry.bind(settings.instance / "telemetry.sqlite")
     geo.bind(settings.GEOIP_DATABASE)
-    warehouse.bind(settings.warehouse_path(), folder, may_be_engine=engine == "here")
+    warehouse.bind(
+        settings.warehouse_path(),
+        folder,
+        may_be_engine=engine == "here",
+        server=settings.warehouse_server(),
+        claims=settings.shared_claims(),
+    )
     warehouse.on_start = lambda running: jobs.schedule(app, running)
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from pixel import geo
+from pixel.warehouse import remote
 
 HOME = Path(__file__).resolve().parent
 VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
@@ -46,7 +47,8 @@ class Settings:
     ANALYTICS_URL: str = setting(
         "",
         "The warehouse that reports read. `chdb://` is the embedded engine in the instance folder, `chdb:///path` one "
-        "elsewhere. Missing: reading answers analytics_error.",
+        "elsewhere; `clickhouse://user:password@host:8123/database` a ClickHouse server over HTTP, `clickhouses://` "
+        "over HTTPS, with `?cluster=NAME` a cluster. Missing: reading answers analytics_error.",
     )
     ANALYTICS_INGEST_URL: str = setting(
         "",
@@ -118,12 +120,23 @@ class Settings:
         return [host.strip() for host in self.TRUSTED_HOSTS.split(",") if host.strip()]
 
     def warehouse_path(self) -> Path | None:
-        """The folder of the embedded warehouse, or None when no warehouse is named at all."""
-        named = self.ANALYTICS_URL or self.ANALYTICS_INGEST_URL or self.IDENTIFY_INGEST_URL
-        if not named:
+        """The folder of the engine, and of the embedded warehouse; None when no warehouse is named at all."""
+        if not self._warehouse:
             return None
-        path = urlsplit(named).path
+        path = "" if self.warehouse_server() else urlsplit(self._warehouse).path
         return Path(path) if path.strip("/") else self.instance / "warehouse"
+
+    def warehouse_server(self) -> str:
+        """The URL of the ClickHouse server, or nothing when the warehouse is embedded."""
+        return self._warehouse if self._warehouse.startswith("clickhouse") else ""
+
+    def shared_claims(self) -> str:
+        """The URL of the database in which several machines note what they have counted, or nothing."""
+        return self.database_url if self.database_url.startswith("postgresql") else ""
+
+    @property
+    def _warehouse(self):
+        return self.ANALYTICS_URL or self.ANALYTICS_INGEST_URL or self.IDENTIFY_INGEST_URL
 
 
 def load(**overrides) -> Settings:
@@ -168,6 +181,13 @@ def _has_host_and_port(url):
         return False
 
 
+def _names_a_server(url):
+    try:
+        return bool(remote.parse(url))
+    except ValueError:
+        return False
+
+
 def _is_postgresql(url):
     """Whether the driver can make sense of it: of its parameters, too."""
     try:
@@ -200,7 +220,8 @@ def _check(settings):
     )
     for name in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL"):
         refuse_unless(
-            re.match(r"(chdb://(/|$)|$)", getattr(settings, name)), f"{name} must be empty, chdb:// or chdb:///path."
+            re.match(r"(chdb://(/|$)|$)", url := getattr(settings, name)) or _names_a_server(url),
+            f"{name} must be empty, chdb://, chdb:///path or clickhouse://user:password@host:port/database.",
         )
     named = {getattr(settings, n) for n in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL")} - {""}
     refuse_unless(

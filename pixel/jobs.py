@@ -138,14 +138,11 @@ def forget_old_events():
 
 def _drop_partitions(tables, oldest):
     """Drop the partitions of some tables that come before `oldest`, which is a partition's name."""
-    rows = warehouse.query(
-        "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase()"
-        " AND has({tables:Array(String)}, table) AND active AND partition < {oldest:String} ORDER BY table, partition",
-        {"tables": tables, "oldest": oldest},
-    )["data"]
     engine = warehouse.start()
-    for row in rows:
-        engine.command(f"ALTER TABLE {row['table']} DROP PARTITION {int(row['partition'])}")
+    for table in tables:
+        asked = f"SELECT DISTINCT _partition_id AS id FROM {table} WHERE _partition_id < {{oldest:String}} ORDER BY id"
+        for row in warehouse.query(asked, {"oldest": oldest})["data"]:
+            engine.command(f"ALTER TABLE {table} DROP PARTITION {int(row['id'])}")
 
 
 def forget_removed_websites():

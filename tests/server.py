@@ -35,7 +35,7 @@ class Server:
     def __init__(self, instance, workers=2, application=None, **settings):
         self.instance = Path(instance)
         self.command = [BIN / "gunicorn", *([application] if application else [])]
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.instance.parent / f"{self.instance.name}.log"
         self.process = None
@@ -181,13 +181,13 @@ def until(fact, seconds=10, otherwise=lambda: ""):
         try:
             if fact():
                 return
-        except (httpx.TransportError, OSError):
+        except (httpx.TransportError, OSError, sqlite3.OperationalError):
             pass
         assert time.monotonic() < deadline, f"not true within {seconds} s\n{otherwise()}"
         time.sleep(0.02)
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,8 +1,11 @@
 """The warehouse: where events are kept and reports are asked. One interface, whoever runs the engine.
 
-The embedded engine takes one process per folder. Under gunicorn that is the engine process; a plain `flask run`, a
-command or a test becomes the engine itself. Whoever holds the folder's lock is the engine and listens on a socket;
-everyone else asks through it.
+One process of a machine is its engine: it loads the journal and does what is to be done by the clock. Under gunicorn
+that is the engine process; a plain `flask run`, a command or a test becomes the engine itself. Whoever holds the
+folder's lock is the engine and listens on a socket.
+
+The embedded warehouse takes one process per folder, so everyone else asks through the engine. A server is asked by
+every process itself.
 """
 
 import threading
@@ -11,7 +14,9 @@ import time
 import orjson
 
 from pixel.errors import AnalyticsError
-from pixel.warehouse.embedded import parsed
+from pixel.warehouse.claims import Shared
+from pixel.warehouse.embedded import Embedded, parsed
+from pixel.warehouse.remote import Remote
 
 
 class Warehouse:
@@ -24,12 +29,20 @@ class Warehouse:
         self.on_start = None
         self._engine = None
         self._line = None
+        self._remote = None
+        self._shared_claims = None
         self._lock = threading.Lock()
 
-    def bind(self, folder, journal_folder, may_be_engine):
-        """Say where everything is. Nothing is opened yet."""
+    def bind(self, folder, journal_folder, may_be_engine, server="", claims=""):
+        """Say where everything is. Nothing is opened yet.
+
+        `server` is the URL of a ClickHouse server, without which the warehouse is embedded; `claims` that of the
+        PostgreSQL database in which several machines note what they have counted.
+        """
         self.folder, self.journal_folder = folder, journal_folder
         self._may_be_engine = may_be_engine
+        self._remote = Remote(server) if server else None
+        self._shared_claims = Shared(claims) if claims else None
 
     def start(self):
         """Become the engine if this process may and no other is; else make ready to ask the one that is.
@@ -44,7 +57,7 @@ class Warehouse:
         with self._lock:
             if self._engine is None and self._may_be_engine:
                 try:
-                    self._engine = Engine(self.folder, self.journal_folder)
+                    self._engine = Engine(self.folder, self.journal_folder, self._open, self._shared_claims)
                     if self.on_start:
                         self.on_start(self._engine)
                 except EngineRuns:
@@ -124,7 +137,12 @@ class Warehouse:
         """Copy parts, from one folder for each table, into this warehouse. Raises AnalyticsError."""
         self._ask("take_in", folders)
 
+    def _open(self):
+        return self._remote or Embedded(self.folder / "data")
+
     def _ask(self, action, *arguments):
+        if action == "query" and self._remote:
+            return self._remote.query(*arguments)
         if self._engine is None and self._line is None:
             self.start()
         return (self._engine or self._line).ask(action, *arguments)

@@ -1,7 +1,5 @@
 """The embedded ClickHouse engine, in the one process that may open its folder."""
 
-import threading
-from collections import deque
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,13 +7,15 @@ from pathlib import Path
 import orjson
 
 from pixel.errors import AnalyticsError
+from pixel.warehouse.pool import Clients
 
 #: A query that takes longer is given up.
 QUERY_SECONDS = 10
 #: Queries that run at once; more wait.
 QUERIES = 4
 
-_SETTINGS = {
+#: What reports are asked with.
+SETTINGS = {
     "max_execution_time": QUERY_SECONDS,
     "max_threads": 2,
     "output_format_json_quote_64bit_integers": 0,
@@ -40,29 +40,31 @@ _TABLES = Path(__file__).parent / "tables"
 class Embedded:
     """An open engine. One client a thread at a time: clients are handed out and given back."""
 
+    is_embedded = True
+    #: How long it knows again a block that is inserted once more, and how long an insert may go on after who asked for
+    #: it has been told of a failure or has died. It does neither: it lives and dies with who asks.
+    REMEMBERS_SECONDS = STRAGGLES_SECONDS = 0
+
     def __init__(self, folder):
         # Here and not above: only the engine's process pays the seconds and megabytes of this import.
         import clickhouse_connect
 
         self._open = partial(clickhouse_connect.create_client, interface="chdb", path=str(folder))
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self._clients = _InTurn()
         # History may be backfilled, so a load may touch every month since 2010.
         writing = {"max_partitions_per_insert_block": 0}
         self._writer = self._open(settings=writing)
-        for _ in range(QUERIES):
-            self._clients.put(self._open(settings=_SETTINGS))
-        self.set_up()
+        reader = partial(self._open, settings=SETTINGS)
+        self._readers = Clients([reader() for _ in range(QUERIES)], reader, QUERY_SECONDS)
 
     def set_up(self):
         """Make the tables, views and functions. Every statement may run again, and does at each start."""
-        for file in sorted(_TABLES.glob("*.sql")):
-            for statement in statements(file.read_text()):
-                self._writer.command(statement)
+        for statement in definitions():
+            self._writer.command(statement)
 
     def query(self, sql, parameters):
         """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
-        with self._client() as client, translated():
+        with translated(), self._readers.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def export(self, sql, parameters, format, path):
@@ -72,13 +74,13 @@ class Embedded:
         """
         named = path.replace("\\", "\\\\").replace("'", "\\'")
         with translated():
-            client = self._open(settings=_SETTINGS | _EXPORT)
+            client = self._open(settings=SETTINGS | _EXPORT)
             try:
                 client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
             finally:
                 client.close()
 
-    def insert(self, table, rows: bytes):
+    def insert(self, table, rows: bytes, token=""):
         """Insert rows given as JSON objects, one a line; they are synced to disk when this returns.
 
         Raises the client's DatabaseError.
@@ -90,70 +92,8 @@ class Embedded:
         self._writer.command(sql, parameters=parameters)
 
     def close(self):
-        for client in self._clients.things:
-            if client:
-                client.close()
+        self._readers.close()
         self._writer.close()
-
-    @contextmanager
-    def _client(self):
-        client = self._clients.get(QUERY_SECONDS)
-        try:
-            client = client or self._open(settings=_SETTINGS)
-            yield client
-        except BaseException:
-            # What a failed query has written comes out before the next answer on its connection, so that ends here.
-            if client:
-                client.close()
-            client = None
-            raise
-        finally:
-            self._clients.put(client)
-
-
-class _InTurn:
-    """Things for many, lent to who asked first: a lock or a queue of Python's may leave one waiting for ever."""
-
-    def __init__(self):
-        self.things = []
-        self._waiting = deque()
-        self._lock = threading.Lock()
-
-    def put(self, thing):
-        with self._lock:
-            if self._waiting:
-                turn = self._waiting.popleft()
-                turn.append(thing)
-                turn.bell.set()
-            else:
-                self.things.append(thing)
-
-    def get(self, timeout_seconds):
-        """One of the things. Raises AnalyticsError when none is given back in time."""
-        with self._lock:
-            if self.things:
-                return self.things.pop()
-            turn = _Turn()
-            self._waiting.append(turn)
-        turn.bell.wait(timeout_seconds)
-        with self._lock:
-            if not turn:
-                self._waiting.remove(turn)
-                raise AnalyticsError("The analytics warehouse is busy.")
-        return turn[0]
-
-
-class _Turn(list):
-    """Where a waiting thread finds what it is lent."""
-
-    __hash__ = object.__hash__
-
-    def __init__(self):
-        super().__init__()
-        self.bell = threading.Event()
-
-    def __eq__(self, other):
-        return self is other
 
 
 def parsed(answer: bytes):
@@ -162,6 +102,12 @@ def parsed(answer: bytes):
         return orjson.loads(answer)
     except orjson.JSONDecodeError as error:
         raise AnalyticsError() from error
+
+
+def definitions():
+    """The statements that make the tables, views and functions, in order. Every one may run again."""
+    for file in sorted(_TABLES.glob("*.sql")):
+        yield from statements(file.read_text())
 
 
 def statements(sql):

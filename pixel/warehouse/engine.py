@@ -1,4 +1,5 @@
-"""The engine: the one process that has the embedded warehouse open, loads the journal into it and answers for it."""
+"""The engine: the one process of a machine that loads the journal into the warehouse and does what is to be done by the
+clock. It has the embedded warehouse open, and answers for it."""
 
 import ctypes
 import fcntl
@@ -16,7 +17,7 @@ import orjson
 from pixel import journal, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import eraser, line, snapshot
-from pixel.warehouse.embedded import Embedded, translated
+from pixel.warehouse.embedded import translated
 from pixel.warehouse.loader import Loader
 
 #: Between two loads: each makes a part in the warehouse, and a report may be this much behind.
@@ -30,28 +31,35 @@ class EngineRuns(Exception):
 
 
 class Engine:
-    """Lock, warehouse, loader and switchboard of one folder."""
+    """Lock, warehouse, loader and switchboard of one folder.
 
-    def __init__(self, folder, journal_folder):
+    `open_warehouse()` is called once the folder is ours; `shared` are the claims of several machines, if there are.
+    """
+
+    def __init__(self, folder, journal_folder, open_warehouse, shared=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.folder / "engine.lock")
         try:
-            self._warehouse = Embedded(self.folder / "data")
+            self._warehouse = open_warehouse()
+            self._set_up()
         except BaseException:
             os.close(self._lock)
             raise
-        self._loader = Loader(self._warehouse, journal_folder, self.folder / "loader.sqlite")
+        self._loader = Loader(self._warehouse, journal_folder, self.folder / "loader.sqlite", shared)
         self._actions = {
             "query": self._warehouse.query,
             "status": self._status,
             "load": self._load,
-            "export": self._warehouse.export,
-            "erase": self._erase,
-            "snapshot": self._snapshot,
-            "leave_snapshot": self._leave_snapshot,
-            "take_in": self._take_in,
         }
+        if self._warehouse.is_embedded:
+            self._actions |= {
+                "export": self._warehouse.export,
+                "erase": self._erase,
+                "snapshot": self._snapshot,
+                "leave_snapshot": self._leave_snapshot,
+                "take_in": self._take_in,
+            }
         self._stopping = threading.Event()
         self._loading = threading.Lock()
         self._jobs = []
@@ -74,6 +82,8 @@ class Engine:
 
     def ask(self, action, *arguments):
         """Answer one question, of `_actions`, as bytes. Raises AnalyticsError."""
+        if action not in self._actions:
+            raise AnalyticsError("That is for the embedded warehouse. A ClickHouse server has its own ways to do it.")
         return self._actions[action](*arguments)
 
     def command(self, sql):
@@ -109,6 +119,10 @@ class Engine:
 
     def _load(self):
         with self._loading:
+            if self._failure:
+                self._set_up()
+            if self._failure:
+                raise AnalyticsError(self._failure)
             self._loader.load()
 
     def _erase(self, workspace_id, website_ids, visitor_ids):
@@ -145,6 +159,14 @@ class Engine:
             self._loader.load()
             yield
 
+    def _set_up(self):
+        """Make the tables; a server that is away gets them when it is back."""
+        try:
+            self._warehouse.set_up()
+            self._failure = ""
+        except AnalyticsError as error:
+            self._failure = str(error.__cause__ or error)
+
     def _run_jobs_for_ever(self):
         while not self._stopping.wait(LOAD_SECONDS):
             for entry in self._jobs:
@@ -157,7 +179,8 @@ class Engine:
                         _LOG.exception("job %s failed", job.__name__)
 
     def _status(self):
-        return orjson.dumps({"pid": os.getpid(), **self._loader.status()})
+        status = self._loader.status()
+        return orjson.dumps({"pid": os.getpid(), **status, "failure": self._failure or status["failure"]})
 
 
 def die_with_parent():

@@ -12,6 +12,10 @@ from pixel.warehouse.embedded import parsed
 #: How many ids a text is searched for at once.
 _AT_ONCE = 50
 
+#: What an erasure is about while it runs: ids of visitors, events and requests. A mutation keeps its own text in the
+#: table's folder, so that must not name anybody; this table is in memory and empty afterwards.
+_TABLE = "CREATE TABLE IF NOT EXISTS erasing (what LowCardinality(String), id String) ENGINE = Memory"
+
 _OURS = """
     workspace_id = {workspace:String} AND has({websites:Array(String)}, website_id)
     AND visitor IN (SELECT sipHash64(id) FROM erasing WHERE what = 'visitor')
@@ -69,6 +73,7 @@ def erase(warehouse, loader, workspace_id, website_ids, visitor_ids):
 
 def _note(warehouse, asked, visitor_ids):
     """Write down all ids that this is about, in the table `erasing`. Returns those of the requests."""
+    warehouse.command(_TABLE)
     warehouse.command("TRUNCATE TABLE erasing")
     warehouse.insert("erasing", b"\n".join(orjson.dumps({"what": "visitor", "id": id}) for id in visitor_ids))
     warehouse.command(_NOTE_EVENTS, asked)

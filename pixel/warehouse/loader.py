@@ -2,19 +2,27 @@
 
 A pass takes the next records of all journal files in the order they were accepted, and
 
-1. claims them: in one synced transaction of `loader.sqlite`, each new key is written down, duplicates are dropped, and
-   the pass is noted as pending with the places of the rows it will load;
-2. inserts the rows into the warehouse, which syncs them;
-3. forgets the pass, and removes the journal files that are loaded to the end.
+1. begins: notes in `loader.sqlite`, synced as all that follows there, which records it has taken, and its own new id;
+2. claims them: each new key is written down under that id, duplicates are dropped (see `claims`), and the places of the
+   rows it will load are noted;
+3. inserts the rows into the warehouse, which syncs them;
+4. forgets the pass, and removes the journal files that are loaded to the end.
 
-Killed after 1, the next start finds the pass pending, asks the warehouse which of its rows have arrived, inserts the
-others, and goes on. A journal file is never removed before all of it is loaded.
+Killed after 1, the next start claims the same records for the same pass: what it had claimed already is its own. Killed
+after 2, it inserts the rows again. A journal file is never removed before all of it is loaded.
+
+What is inserted again must not be there twice. Of an embedded warehouse the loader asks which rows have arrived, and
+inserts the others. A server may still be at work on an insert whose answer was lost. So for REMEMBERS_SECONDS the very
+same blocks are sent again, each with a token by which the server knows it; later, and no sooner than STRAGGLES_SECONDS
+after the last insert that was not answered, it too is asked what has arrived.
 """
 
+import hashlib
 import logging
 import os
 import sqlite3
 import struct
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +31,16 @@ import orjson
 
 from pixel import clock, journal, telemetry
 from pixel.errors import AnalyticsError
+from pixel.warehouse import claims
 from pixel.warehouse.embedded import parsed
 
-#: The longest time in which a repeated event_id is known again, in milliseconds.
-WINDOW = 24 * 60 * 60 * 1000
 #: How much of the journal one pass takes, and from how many files. A file's share must hold its longest record.
 PASS_BYTES = 16 << 20
 PASS_FILES = 8
-#: After so many tries a pass is loaded by halves, so that what fails together may go in apart.
+#: After so many tries a pass is loaded in ever smaller blocks, so that what fails together may go in apart.
 PATIENCE = 3
 SWEEP_SECONDS = 60
 
-_FOR_EVER = 1 << 62
 _PLACE = struct.Struct("<Q")
 #: What tells a row of each table from all others, besides its time.
 _IDENTITIES = {
@@ -44,21 +50,29 @@ _IDENTITIES = {
     "drops": ("request_id", "at"),
 }
 #: ClickHouse's codes for rows it cannot read; anything else is about the warehouse itself.
-_ABOUT_A_ROW = {6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 131, 321, 349, 407}
+ABOUT_A_ROW = {6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 131, 321, 349, 407}
 _LOG = logging.getLogger("pixel.loader")
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS seen_at ON seen (at) WHERE at < 4611686018427387904;
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, taken INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pending (name TEXT PRIMARY KEY, start INTEGER NOT NULL, places BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pass (id BLOB NOT NULL, claimed INTEGER NOT NULL);
+-- What was pending before passes had ids.
+INSERT INTO pass SELECT zeroblob(16), 1 WHERE EXISTS (SELECT 1 FROM pending) AND NOT EXISTS (SELECT 1 FROM pass);
 """
 
 
-class Loader:
-    """The loading end of one journal folder. Used by one thread at a time."""
+class OutcomeUnknown(Exception):
+    """An insert was sent and not answered: it may have been carried out, or be carried out yet."""
 
-    def __init__(self, warehouse, folder, index_path):
+
+class Loader:
+    """The loading end of one journal folder. Used by one thread at a time.
+
+    `shared` are the claims of several machines; without them this one has its own.
+    """
+
+    def __init__(self, warehouse, folder, index_path, shared=None):
         self._warehouse = warehouse
         self.folder = self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -66,11 +80,15 @@ class Loader:
         self._index.execute("PRAGMA journal_mode=WAL")
         self._index.execute("PRAGMA synchronous=FULL")
         self._index.executescript(_SCHEMA)
+        self._claims = shared or claims.Own(self._index)
         self._taken = dict(self._index.execute("SELECT name, taken FROM files"))
         self._segments = {}
         self._bounds = {}
         self._swept = 0
-        self._tries = 0
+        self._tries, self._most_rows = 0, sys.maxsize
+        self._pass_id, self._claimed = b"", 0
+        # Whoever was the loader before may have died with an insert on its way.
+        self._quiet_from = time.monotonic() + warehouse.STRAGGLES_SECONDS
         self._repeated = []
         self._status = {"loaded": 0, "duplicates": 0, "failure": ""}
 
@@ -80,10 +98,10 @@ class Loader:
             self._finish_pending()
             while self._pass():
                 pass
-        except sqlite3.Error as error:
-            self._status["failure"] = str(error)
+            self._sweep()
+        except (sqlite3.Error, claims.Away) as error:
+            self._status["failure"] = str(error)[:500]
             raise AnalyticsError() from error
-        self._sweep()
 
     def status(self):
         """Rows loaded and duplicates dropped since the start, bytes behind, and the last failure while it lasts."""
@@ -94,17 +112,17 @@ class Loader:
         return [(path, self._taken.get(path.name, journal.HEADER.size)) for path in self._folder.glob("*.journal")]
 
     def close(self):
+        self._claims.close()
         self._index.close()
 
     def _pass(self):
         """Take, claim and insert the next records. Returns whether there may be more."""
         records, reached, more = self._take()
         if records:
-            fresh = self._claim(records, reached)
-            self._insert(fresh)
+            self._begin(reached)
+            self._insert(self._claim(records))
             self._settle()
             telemetry.observe("pixel_load_lag_seconds", clock.seconds() - min(r.received for *_, r in records) / 1000)
-            self._tell_repeated()
         self._remove_loaded(more)
         return more
 
@@ -188,63 +206,99 @@ class Loader:
 
     # -- claiming
 
-    def _claim(self, records, reached):
-        """Write down the keys of new records, durably, and return those records."""
-        seen = self._seen({key for *_, r in records for key in (r.key, r.other_key) if key != journal.NO_KEY})
-        fresh, claimed = [], {}
-        for name, end, record in records:
-            if _is_known(record, seen):
-                self._repeated.append(record)
-                continue
-            for key, at in _claims(record):
-                seen[key] = claimed[key] = at
-            fresh.append((name, end, record))
+    def _begin(self, reached):
+        """Note, durably, which records a new pass has taken: those of each file up to where it has reached."""
+        self._pass_id = os.urandom(16)
         with self._transaction() as index:
-            index.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", claimed.items())
+            index.execute("INSERT INTO pass VALUES (?, 0)", (self._pass_id,))
+            starts = [(name, self._taken.get(name, 0)) for name in reached]
+            index.executemany("INSERT INTO pending VALUES (?, ?, x'')", starts)
             index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", reached.items())
-            for name in reached:
-                places = b"".join(_PLACE.pack(end) for n, end, _ in fresh if n == name)
-                start = self._taken.get(name, 0)
-                index.execute("INSERT INTO pending VALUES (?, ?, ?)", (name, start, places))
         self._taken |= reached
-        self._status["duplicates"] += len(records) - len(fresh)
-        return fresh
 
-    def _seen(self, keys):
-        keys, found = list(keys), {}
-        for i in range(0, len(keys), 500):
-            part = keys[i : i + 500]
-            marks = ",".join("?" * len(part))
-            found.update(self._index.execute(f"SELECT key, at FROM seen WHERE key IN ({marks})", part))
-        return found
+    def _claim(self, records):
+        """Write down the keys of new records, durably, and return those records."""
+        with self._transaction() as index:
+            fresh = self._claims.claim(self._pass_id, records)
+            for name in {name for name, *_ in fresh}:
+                places = b"".join(_PLACE.pack(end) for n, end, _ in fresh if n == name)
+                index.execute("UPDATE pending SET places = ? WHERE name = ?", (places, name))
+            self._claimed = clock.milliseconds()
+            index.execute("UPDATE pass SET claimed = ?", (self._claimed,))
+        counted = {(name, end) for name, end, _ in fresh}
+        self._repeated = [record for name, end, record in records if (name, end) not in counted]
+        self._status["duplicates"] += len(self._repeated)
+        return fresh
 
     # -- inserting
 
     def _insert(self, fresh, arrived=frozenset()):
         """Insert what of `fresh` has not arrived. Raises AnalyticsError; then the pass stays pending."""
         self._tries += 1
-        for table in journal.TABLES:
-            rows = [r.row for *_, r in fresh if r.table == table and (not arrived or _identity(r) not in arrived)]
-            if rows:
-                loaded = self._insert_rows(table, rows)
+        # Always in the same order, which the order of acceptance is not after a new start of the machine.
+        fresh = sorted(fresh, key=lambda entry: entry[:2])
+        failure, worked = None, False
+        for table, block in self._blocks(fresh, arrived):
+            try:
+                loaded = self._insert_block(table, block)
                 self._status["loaded"] += loaded
                 telemetry.count("pixel_loaded_rows", table, amount=loaded)
+                self._most_rows, worked = self._most_rows * 2, True
+            except AnalyticsError as error:
+                # After one that went in, it may have been too large; after one that did not, the warehouse is away.
+                if not worked:
+                    raise
+                failure, worked = error, False
+        if failure:
+            raise failure
 
-    def _insert_rows(self, table, rows):
-        """Insert rows, and by halves what cannot be inserted together. Returns how many went in."""
+    def _blocks(self, fresh, arrived):
+        """The rows to insert: (table, [row]), of each table as many at once as may be."""
+        for table in journal.TABLES:
+            rows = [r.row for *_, r in fresh if r.table == table and (not arrived or _identity(r) not in arrived)]
+            while rows:
+                block, rows = rows[: self._most_rows], rows[self._most_rows :]
+                yield table, block
+
+    def _insert_block(self, table, rows):
+        """Insert rows as one block, and by halves when some cannot be read. Returns how many went in."""
         try:
-            self._warehouse.insert(table, b"\n".join(rows))
+            self._put(table, rows)
             return len(rows)
         except Exception as error:
-            about_rows = getattr(error, "code", None) in _ABOUT_A_ROW
-            if not about_rows and (self._tries < PATIENCE or len(rows) == 1):
-                self._status["failure"] = str(error)[:500]
-                raise AnalyticsError() from error
+            if getattr(error, "code", None) not in ABOUT_A_ROW:
+                self._give_up(rows, error)
             if len(rows) == 1:
                 self._set_aside(table, rows[0], error)
                 return 0
             middle = len(rows) // 2
-            return self._insert_rows(table, rows[:middle]) + self._insert_rows(table, rows[middle:])
+            return self._insert_block(table, rows[:middle]) + self._insert_block(table, rows[middle:])
+
+    def _give_up(self, rows, error):
+        """Leave the pass pending. Some of the rows may be there all the same, so only the next try may divide them."""
+        reason = error.__cause__ if isinstance(error, AnalyticsError) else error
+        self._status["failure"] = str(reason)[:500]
+        if self._tries >= PATIENCE and not self._is_remembered() and not self._may_straggle():
+            self._most_rows = max(1, len(rows) // 2)
+        raise AnalyticsError() from reason
+
+    def _is_remembered(self):
+        """Whether the warehouse itself knows again whatever was sent of this pass."""
+        return 0 <= clock.milliseconds() - self._claimed < self._warehouse.REMEMBERS_SECONDS * 1000
+
+    def _put(self, table, rows):
+        """Insert rows as one block. The same rows of the same pass are the same block to the warehouse."""
+        block = b"\n".join(rows)
+        token = hashlib.blake2b(self._pass_id + table.encode() + block, digest_size=16).hexdigest()
+        try:
+            self._warehouse.insert(table, block, token)
+        except OutcomeUnknown:
+            self._quiet_from = time.monotonic() + self._warehouse.STRAGGLES_SECONDS
+            raise
+
+    def _may_straggle(self):
+        """Whether an insert of before may still be at work."""
+        return time.monotonic() < self._quiet_from
 
     def _set_aside(self, table, row, error):
         """Keep a row that the warehouse cannot read, so that it neither blocks the others nor is lost."""
@@ -264,28 +318,52 @@ class Loader:
                 if record.table == "events":
                     _count_repeated(rows, orjson.loads(record.row))
             if rows:
-                self._warehouse.insert("drops", b"\n".join(map(orjson.dumps, rows.values())))
+                self._put("drops", list(map(orjson.dumps, rows.values())))
         except Exception as error:
             _LOG.warning("repeated events were not noted: %s", error)
 
     # -- settling
 
     def _settle(self):
-        self._tries = 0
-        self._index.execute("DELETE FROM pending")
+        self._tries, self._most_rows = 0, sys.maxsize
+        with self._transaction() as index:
+            index.execute("DELETE FROM pending")
+            index.execute("DELETE FROM pass")
         self._status["failure"] = ""
+        self._tell_repeated()
 
     def _finish_pending(self):
-        """Load what a pass that was cut short has claimed and not inserted."""
-        fresh = []
+        """Carry on with a pass that was cut short."""
+        found = self._index.execute("SELECT id, claimed FROM pass").fetchone()
+        if found:
+            self._pass_id, self._claimed = found
+            if self._claimed:
+                fresh = self._pending(claimed=True)
+                self._insert(fresh, self._arrived_if_forgotten(fresh))
+            else:
+                self._insert(self._claim(self._pending(claimed=False)))
+            self._settle()
+
+    def _pending(self, claimed):
+        """The records of the pass that is pending, in order: those it has claimed, or all it has taken."""
+        found = []
         for name, start, places in self._index.execute("SELECT name, start, places FROM pending").fetchall():
             wanted = {place for (place,) in _PLACE.iter_unpack(places)}
-            if wanted:
-                records, _ = self._whole(name, start, max(wanted))
-                fresh += [(name, end, record) for end, record in records if end in wanted]
-        if fresh:
-            self._insert(fresh, self._arrived(fresh))
-        self._settle()
+            end = max(wanted, default=0) if claimed else self._taken[name]
+            if end:
+                segment, (records, _) = journal.Segment(self._folder / name), self._whole(name, start, end)
+                found += [(_order(segment, r), name, at, r) for at, r in records if at in wanted or not claimed]
+        found.sort(key=lambda entry: entry[0])
+        return [entry[1:] for entry in found]
+
+    def _arrived_if_forgotten(self, fresh):
+        """What has arrived of a pass that is tried again; nothing as long as the warehouse knows its blocks again."""
+        if not fresh or self._is_remembered():
+            return frozenset()
+        if self._may_straggle():
+            self._status["failure"] = "An insert was not answered; before it is tried again it must have ended."
+            raise AnalyticsError(self._status["failure"])
+        return self._arrived(fresh)
 
     def _whole(self, name, start, end):
         segment = journal.Segment(self._folder / name)
@@ -328,9 +406,7 @@ class Loader:
         """Now and then, forget the event ids that are older than the window."""
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
-            self._index.execute(
-                f"DELETE FROM seen WHERE at < {_FOR_EVER} AND at < ?", (clock.milliseconds() - 2 * WINDOW,)
-            )
+            self._claims.sweep()
 
     @contextmanager
     def _transaction(self):
@@ -381,23 +457,6 @@ def _order(segment, record):
 def _order_of_file(segment):
     ours = segment.boot == journal.boot_id()
     return ours, segment.created if ours else int(segment.path.name.split("-")[0])
-
-
-def _claims(record):
-    """The keys that a counted record takes, each with the time from which it is known."""
-    if record.key != journal.NO_KEY:
-        yield record.key, _FOR_EVER if record.flags & journal.FOREVER else record.received
-    if record.other_key != journal.NO_KEY:
-        yield record.other_key, _FOR_EVER
-
-
-def _is_known(record, seen):
-    """Whether an earlier record with one of this one's keys counts in its place."""
-    for key in (record.key, record.other_key):
-        at = seen.get(key)
-        if at is not None and (at == _FOR_EVER or abs(record.received - at) < WINDOW):
-            return True
-    return False
 
 
 def _count_repeated(rows, event):

@@ -18,15 +18,14 @@ class Warehouse:
     """A database in the engine that this process has open, which takes one folder a process."""
 
     def __init__(self, folder):
-        settings = {**embedded._SETTINGS, "max_partitions_per_insert_block": 0}
+        settings = {**embedded.SETTINGS, "max_partitions_per_insert_block": 0}
         with closing(clickhouse_connect.create_client(interface="chdb", path=str(folder))) as client:
             client.command("CREATE DATABASE definitions")
         self.client = clickhouse_connect.create_client(
             interface="chdb", path=str(folder), database="definitions", settings=settings
         )
-        for file in sorted(embedded._TABLES.glob("*.sql")):
-            for statement in embedded.statements(file.read_text()):
-                self.client.command(statement)
+        for statement in embedded.definitions():
+            self.client.command(statement)
         for table in ("events", "identities", "drops"):
             self.client.command(f"ALTER TABLE {table} MODIFY SETTING fsync_after_insert = 0, fsync_part_directory = 0")
 

@@ -1,5 +1,5 @@
 -- Every event, of whatever name, in the order in which reports read: one visitor's events side by side and in time,
--- so that sessions need no sort and distinct visitors no hash of strings. One table, because a session spans names;
+-- so that sessions need no sort and distinct visitors no hash of strings. One table, because a session spans names:
 -- the three names a report may ask for are the views below.
 
 CREATE TABLE IF NOT EXISTS events (
