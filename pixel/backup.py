@@ -92,8 +92,8 @@ def _write(folder):
         _copy(path, folder / "journal" / path.name)
     # After the events: a website or key must be there when anything of it is.
     _copy_database(folder / "pixel.sqlite")
-    if (kept := instance / "secret_key").exists():
-        _copy(kept, folder / "secret_key")
+    if _has_its_own_secret(instance):
+        _copy(instance / "secret_key", folder / "secret_key")
     manifest = {
         "format": FORMAT,
         "version": current_app.config["VERSION"],
@@ -168,6 +168,12 @@ def _copy_database(target):
         copy.close()
 
 
+def _has_its_own_secret(instance):
+    """Whether the secret in force is the one in the instance folder, and not SECRET_KEY of the environment."""
+    kept = instance / "secret_key"
+    return kept.exists() and kept.read_text() == current_app.config["SECRET_KEY"]
+
+
 def _revision():
     with db.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
@@ -232,7 +238,7 @@ def _restore(folder, instance, manifest):
     _place(folder / "warehouse/loader.sqlite", warehouse.folder / "loader.sqlite")
     for path in (folder / "journal").glob("*"):
         _place(path, instance / "journal" / path.name)
-    if (folder / "secret_key").exists():
+    if (folder / "secret_key").exists() and _has_its_own_secret(instance):
         _place(folder / "secret_key", instance / "secret_key")
         current_app.config["SECRET_KEY"] = (instance / "secret_key").read_text()
     _place(folder / "pixel.sqlite", Path(db.engine.url.database))

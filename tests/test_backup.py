@@ -194,6 +194,14 @@ def test_a_manifest_that_leads_outside_is_refused(app, kept):
     assert "missing" in refusal(app, kept)
 
 
+def test_a_secret_of_the_environment_stays_there(app, tmp_path, monkeypatch):
+    monkeypatch.setitem(app.config, "SECRET_KEY", "of the environment, long enough to be one")
+    with app.app_context():
+        manifest = backup.write(tmp_path / "kept")
+        assert manifest["secret_key"] == backup.fingerprint()
+    assert "secret_key" not in manifest["files"]
+
+
 def test_an_installation_in_use_is_not_written_over(app, kept):
     assert "in use" in refusal(app, kept)
 

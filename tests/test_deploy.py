@@ -56,9 +56,10 @@ def caddy(folder, port, behind):
     return ["caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
 
 
-@pytest.fixture(params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
-def front(request, tmp_path):
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def front(request, tmp_path_factory):
     """A server behind a proxy: (the proxy's port, website, key, server)."""
+    tmp_path = tmp_path_factory.mktemp("front")
     server, port = Server(tmp_path / "instance", TRUSTED_HOPS="1"), _free_port()
     command = request.param(tmp_path, port, server.port)
     _, website, key = server.set_up()
@@ -103,7 +104,7 @@ class Slow:
 
 def slow_clients(front, number):
     port, website, key, _ = front
-    slow = [Slow(port, key, event(website, i)) for i in range(number)]
+    slow = [Slow(port, key, event(website, f"{number}-{i}")) for i in range(number)]
     time.sleep(0.5)
     with httpx.Client(
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"}, timeout=10
