@@ -41,7 +41,7 @@ def app(tmp_path_factory):
         ANALYTICS_URL="chdb://",
         ANALYTICS_INGEST_URL="chdb://",
         IDENTIFY_INGEST_URL="chdb://",
-        DATABASE_URL=stores.database(),
+        **stores.of(stores.database()),
     )
     app = create_app(settings=settings)
     canary.watch(app)

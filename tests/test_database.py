@@ -11,8 +11,8 @@ from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import NoResultFound, OperationalError
 
 import config
-from pixel import clock, jobs, keys, leases, links, mail, members, salts, websites
-from pixel.database import db, transaction
+from pixel import clock, doctor, jobs, keys, leases, links, mail, members, postgresql, salts, websites
+from pixel.database import db, options, transaction
 from tests import stores
 from tests.cast import READ
 from tests.server import Server, until
@@ -45,9 +45,9 @@ def test_the_tables_are_as_the_models_say(app):
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_tables_with_rows_go_up_and_down(tmp_path, kind):
     url = f"sqlite:///{tmp_path}/control.sqlite" if kind == "sqlite" else stores.new_database(stores.postgresql().url)
-    server = Server(tmp_path / "instance", DATABASE_URL=url)
+    server = Server(tmp_path / "instance", **stores.of(url))
     server.flask("db", "upgrade", "0001_control_data")
-    engine = create_engine(config.load(DATABASE_URL=url).database_url)
+    engine = create_engine(config.load(**stores.of(url)).database_url)
     with engine.begin() as connection:
         for row in (
             "workspaces VALUES ('ws_1', 'One', 'UTC', 5, '2026-01-01 00:00:00')",
@@ -185,6 +185,27 @@ def test_a_change_behind_our_back_is_seen_by_the_next_call(app, ada, caller):
     other.dispose()
 
 
+def test_a_postgresql_that_says_nothing_is_not_waited_for_by_everyone(app):
+    silent = stores.Silent()
+    url = config.load(**stores.of(f"postgresql://nobody@127.0.0.1:{silent.port}/nothing")).database_url
+    engine = create_engine(url, **options(url))
+    postgresql.set_up(engine)
+    version = postgresql.Version(engine)
+
+    def fails(ask):
+        with pytest.raises(OperationalError):
+            ask()
+
+    try:
+        for _ in range(200):
+            fails(engine.connect)
+            fails(version)
+        # The first waited two seconds, and whoever came in the second after it was refused at once.
+        assert silent.connections() <= 2
+    finally:
+        postgresql._breaker.worked()
+
+
 # -- leases
 
 
@@ -224,12 +245,19 @@ def test_the_lease_runs_by_the_clock_that_all_servers_share(app, moved_clock):
         assert leases.take("clock", "an hour ahead") is not shared
 
 
+def test_the_doctor_compares_the_clocks(app, moved_clock):
+    shared = app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql")
+    with app.app_context():
+        assert {check.name: check.fine for check in doctor.examine(app)}["clock"]
+        moved_clock.forward(minutes=1)
+        assert {check.name: check.fine for check in doctor.examine(app)}["clock"] is not shared
+
+
 def test_of_two_engines_one_has_the_jobs_and_the_other_goes_on_when_it_ends(app, monkeypatch):
-    monkeypatch.setattr(jobs.Turn, "NAME", "of two engines")
     monkeypatch.setattr(jobs.Turn, "RENEW_SECONDS", 0.05)
-    first = jobs.Turn(app)
+    first = jobs.Turn(app, "tests")
     until(first.is_ours)
-    second = jobs.Turn(app)
+    second = jobs.Turn(app, "tests")
     assert not second.is_ours()
     first.end()
     assert not first.is_ours()
