@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import NoResultFound, OperationalError
 
 import config
-from pixel import clock, doctor, jobs, keys, leases, links, mail, members, postgresql, salts, websites
+from pixel import clock, doctor, errors, jobs, keys, leases, links, mail, members, postgresql, salts, websites
 from pixel.database import db, options, transaction
 from tests import stores
 from tests.cast import READ
@@ -84,6 +84,56 @@ def test_what_no_row_can_hold_is_not_found_and_does_no_harm(app, ada, nobody):
         assert links.find("pxl_reset_\0") is None
     assert app.test_client().get("/links/pxl_reset_%00").status_code in (404, 410)
     assert app.test_client().get("/api/v1/pixel/websites/%00").status_code in (401, 404)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT 1 FROM not_there_yet", "SET default_transaction_read_only = on; COMMIT; CREATE TABLE a (b int)"],
+)
+def test_what_tells_of_the_state_of_postgresql_is_a_store_that_is_away(statement):
+    url = config.load(**stores.of(stores.new_database(stores.postgresql().url))).database_url
+    engine = create_engine(url, **options(url))
+    postgresql.set_up(engine)
+    with engine.connect() as connection:
+        *before, last = statement.split("; ")
+        for each in before:
+            connection.exec_driver_sql(each)
+        with pytest.raises(OperationalError) as failure:
+            connection.exec_driver_sql(last)
+    assert isinstance(errors.translate(failure.value), errors.ServiceUnavailable)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"DATABASE_URL": "mysql://host/name"},
+        {"DATABASE_URL": "postgres://host/name"},
+        {"DATABASE_URL": "postgresql+psycopg2://host/name"},
+        {"DATABASE_URL": "postgresql://host"},
+        {"DATABASE_URL": "postgresql://host:port/name"},
+        {"DATABASE_URL": "postgresql://[::1/name"},
+        {"DATABASE_URL": "postgresql://host/name?sslmod=require"},
+        {"SECRET_KEY": "", "DATABASE_URL": "postgresql://host/name"},
+        {"RATELIMIT_STORAGE_URI": "memory://"},
+        {"RATELIMIT_STORAGE_URI": "redis://"},
+        {"RATELIMIT_STORAGE_URI": "redis://host:port"},
+        {"RATELIMIT_STORAGE_URI": "redis://:secret@host/0?socket_timeout=60"},
+    ],
+    ids=str,
+)
+def test_a_wrong_store_stops_the_start_with_a_sentence(settings):
+    with pytest.raises(config.WrongSetting) as refused:
+        config.load(**{"SECRET_KEY": stores.SECRET_KEY, **settings})
+    assert str(refused.value).startswith(next(iter(settings)))
+    assert "secret@" not in str(refused.value)
+
+
+def test_a_postgresql_url_is_taken_with_and_without_the_driver():
+    for url in ("postgresql://me:p%40ss@host:6543/name?sslmode=require", "postgresql:///name"):
+        settings = config.load(**stores.of(url))
+        assert settings.database_url == url.replace("postgresql", "postgresql+psycopg", 1)
+        assert config.load(**stores.of(settings.database_url)).database_url == settings.database_url
 
 
 # -- one at a time
