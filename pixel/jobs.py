@@ -21,10 +21,11 @@ _LOG = logging.getLogger("pixel")
 class Turn:
     """Whether this engine has the lease of the jobs. A thread of its own renews it, however long a job takes."""
 
+    NAME = "jobs"
     RENEW_SECONDS = leases.LASTS.total_seconds() / 3
 
-    def __init__(self, app, lease="jobs"):
-        self._app, self._lease = app, lease
+    def __init__(self, app):
+        self._app = app
         self._holder = "engine_" + ids.random(14)
         self._until = 0.0
         self._over = threading.Event()
@@ -58,9 +59,9 @@ class Turn:
         """What the verb of `leases` says, or None when the database is away."""
         try:
             with self._app.app_context():
-                return verb(self._lease, self._holder)
+                return verb(self.NAME, self._holder)
         except Exception as error:
-            _LOG.warning("the lease of the %s: %s", self._lease, type(error).__name__)
+            _LOG.warning("the lease of the jobs: %s", type(error).__name__)
             return None
 
 

@@ -147,7 +147,7 @@ def test_of_many_who_follow_a_link_one_gets_in(app, ada):
 
 
 def test_a_form_sent_many_times_at_once_makes_one_key(app, ada):
-    showing = keys.Showing("the form", str.encode)
+    showing = keys.Showing("the form", lambda secret: b"sealed")
     made = all_at_once(app, lambda: keys.create(ada.id, "k", [READ], "dev", showing=showing))
     assert sorted(type(result).__name__ for result in made) == ["MadeAlready"] * (AT_ONCE - 1) + ["tuple"]
 
@@ -303,11 +303,17 @@ def test_the_doctor_compares_the_clocks(app, moved_clock):
         assert {check.name: check.fine for check in doctor.examine(app)}["clock"] is not shared
 
 
-def test_of_two_engines_one_has_the_jobs_and_the_other_goes_on_when_it_ends(app, monkeypatch):
-    monkeypatch.setattr(jobs.Turn, "RENEW_SECONDS", 0.05)
-    first = jobs.Turn(app, "tests")
+class Turn(jobs.Turn):
+    """A turn at a lease that the engine of the run does not want."""
+
+    NAME = "of two engines"
+    RENEW_SECONDS = 0.05
+
+
+def test_of_two_engines_one_has_the_jobs_and_the_other_goes_on_when_it_ends(app):
+    first = Turn(app)
     until(first.is_ours)
-    second = jobs.Turn(app, "tests")
+    second = Turn(app)
     assert not second.is_ours()
     first.end()
     assert not first.is_ours()
