@@ -295,14 +295,6 @@ def test_the_lease_runs_by_the_clock_that_all_servers_share(app, moved_clock):
         assert leases.take("clock", "an hour ahead") is not shared
 
 
-def test_the_doctor_compares_the_clocks(app, moved_clock):
-    shared = app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql")
-    with app.app_context():
-        assert {check.name: check.fine for check in doctor.examine(app)}["clock"]
-        moved_clock.forward(minutes=1)
-        assert {check.name: check.fine for check in doctor.examine(app)}["clock"] is not shared
-
-
 class Turn(jobs.Turn):
     """A turn at a lease that the engine of the run does not want."""
 
@@ -332,3 +324,11 @@ def test_many_senders_send_a_mail_once(app, monkeypatch):
     assert len(sent) == 1
     with app.app_context():
         assert db.session.scalar(select(func.count()).select_from(mail.Mail).where(mail.Mail.id == sent[0])) == 1
+
+
+def test_the_doctor_compares_the_clocks(app, moved_clock):
+    shared = app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql")
+    with app.app_context():
+        assert {check.name: check.fine for check in doctor.examine(app)}["clock"]
+        moved_clock.forward(minutes=1)
+        assert {check.name: check.fine for check in doctor.examine(app)}["clock"] is not shared
