@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]
     if not os.environ.get("PIXEL_TESTS_DATABASE"):
-        items[:] = [item for item in items if "postgresql" not in item.keywords]
+        items[:] = [item for item in items if not item.get_closest_marker("postgresql")]
     items.sort(key=lambda item: "last" in item.keywords)
 
 

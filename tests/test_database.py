@@ -69,6 +69,14 @@ def test_tables_with_rows_go_up_and_down(tmp_path, kind):
     engine.dispose()
 
 
+def test_tables_may_be_made_by_several_servers_at_once(tmp_path):
+    url = stores.new_database(stores.postgresql().url)
+    servers = [Server(tmp_path / f"instance{n}", **stores.of(url)) for n in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        # Each fails the test when it ends badly.
+        list(threads.map(lambda server: server.flask("db", "upgrade"), servers))
+
+
 def test_a_moment_comes_back_as_it_was_whatever_its_zone(app, ada):
     moment = datetime(2027, 3, 28, 1, 59, 59, 123456, timezone(timedelta(hours=5, minutes=30)))
     with app.app_context():
