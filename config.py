@@ -37,7 +37,9 @@ class Settings:
 
     PIXEL_ENV: str = setting("dev", "`dev` or `live`. Keys carry it, and a key of one is refused by the other.")
     SECRET_KEY: str = setting(
-        "", "Signs and derives. Required in live; elsewhere one is made and kept in the instance folder."
+        "",
+        "Signs and derives. Required in live and with PostgreSQL, the same on all servers; elsewhere one is made and "
+        "kept in the instance folder.",
     )
     DATABASE_URL: str = setting(
         "",
@@ -217,6 +219,10 @@ def _check(settings):
     refuse_unless(
         re.match(r"(sqlite:///|$)", settings.DATABASE_URL) or _is_postgresql(settings.database_url),
         "DATABASE_URL must be empty, sqlite:///path or postgresql://user:password@host/database.",
+    )
+    refuse_unless(
+        settings.SECRET_KEY or not settings.DATABASE_URL.startswith("postgresql"),
+        "SECRET_KEY must be set when DATABASE_URL is PostgreSQL: all servers on it must have the same.",
     )
     for name in ("ANALYTICS_URL", "ANALYTICS_INGEST_URL", "IDENTIFY_INGEST_URL"):
         refuse_unless(

@@ -69,7 +69,7 @@ def migration():
 
 def now(session):
     """The time by the one clock that all servers share: the database's."""
-    return session.scalar(select(func.clock_timestamp())) if _is_postgresql(session.bind) else clock.now()
+    return session.scalar(select(func.clock_timestamp())) if _is_postgresql(session.get_bind()) else clock.now()
 
 
 def options(url):

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from pixel import agents, clock, geo
-from pixel.database import db
+from pixel.database import db, now
 from pixel.errors import PixelError
 from pixel.extensions import answers, counters, journal, warehouse
 from pixel.journal import probe
@@ -108,6 +108,9 @@ def _clock(app):
     drift = time.time() - answers.folder.stat().st_mtime
     if drift < -300:
         return False, "The clock has jumped back: a file here was written in what is now the future."
+    apart = abs((clock.now() - now(db.session())).total_seconds())
+    if apart > 5:
+        return False, f"This clock and the database server's are {apart:.0f} s apart. Run NTP on both."
     return True, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC."
 
 

@@ -71,11 +71,18 @@ def lock(connection):
 
 
 def be_patient(connection):
-    """Let this connection take as long as it needs, and have it closed afterwards."""
+    """Before its first statement, let this connection take as long as it needs, and have it closed afterwards.
+
+    Only for a lock it waits no longer than 10 seconds, because all others wait behind it.
+    """
     connection.detach()
-    connection.connection.dbapi_connection.patience = None
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
-        connection.exec_driver_sql(f"SET {setting} = 0")
+    driver = connection.connection.dbapi_connection
+    driver.patience = None
+    driver.autocommit = True
+    driver.execute("SET statement_timeout = 0")
+    driver.execute("SET idle_in_transaction_session_timeout = 0")
+    driver.execute("SET lock_timeout = 10000")
+    driver.autocommit = False
 
 
 class Version:

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]
     if not os.environ.get("PIXEL_TESTS_DATABASE"):
-        items[:] = [item for item in items if "postgresql" not in item.keywords]
+        items[:] = [item for item in items if not item.get_closest_marker("postgresql")]
     items.sort(key=lambda item: "last" in item.keywords)
 
 
@@ -41,7 +41,7 @@ def app(tmp_path_factory):
         ANALYTICS_URL="chdb://",
         ANALYTICS_INGEST_URL="chdb://",
         IDENTIFY_INGEST_URL="chdb://",
-        DATABASE_URL=stores.database(),
+        **stores.of(stores.database()),
     )
     app = create_app(settings=settings)
     canary.watch(app)

@@ -73,16 +73,16 @@ class Server:
         if not self.own_database:
             return self._set_up(*asked)
         if asked not in _SET_UP:
-            self.environment["DATABASE_URL"] = stores.database()
+            self.environment |= stores.of(stores.database())
             made = self._set_up(*asked)
             kept = Path(tempfile.mkdtemp(prefix="pixel-tests-")) / "instance"
             shutil.copytree(self.instance, kept)
             _SET_UP[asked] = kept, stores.database(like=self.environment["DATABASE_URL"]), made
         else:
-            folder, database, _ = _SET_UP[asked]
+            folder, database, made = _SET_UP[asked]
             shutil.copytree(folder, self.instance)
-            self.environment["DATABASE_URL"] = stores.database(like=database)
-        return _SET_UP[asked][2]
+            self.environment |= stores.of(stores.database(like=database))
+        return made
 
     def _set_up(self, scopes, domain, limit):
         self.flask("db", "upgrade")

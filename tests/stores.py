@@ -21,6 +21,9 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
+#: What all servers on one PostgreSQL must have in common.
+SECRET_KEY = "the same on all servers of these tests"
+
 
 def database(like=None):
     """The DATABASE_URL of a new database, a copy of another if that is given; empty, for SQLite, unless asked for."""
@@ -28,6 +31,11 @@ def database(like=None):
     if not chosen:
         return ""
     return new_database(postgresql().url if chosen == "postgresql" else chosen, like)
+
+
+def of(url):
+    """The settings of a server on this database."""
+    return {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY if url.startswith("postgresql") else ""}
 
 
 def new_database(server_url, like=None):
@@ -158,6 +166,25 @@ class Redis(_Daemon):
 
     def client(self):
         return redis.from_url(self.url)
+
+
+class Silent:
+    """A port that takes connections and never says a word, as a frozen server does."""
+
+    def __init__(self):
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self._socket.setblocking(False)
+        self.port = self._socket.getsockname()[1]
+
+    def connections(self):
+        """How many there were since the last question."""
+        taken = 0
+        while True:
+            try:
+                self._socket.accept()[0].close()
+                taken += 1
+            except BlockingIOError:
+                return taken
 
 
 def _free_port():

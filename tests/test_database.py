@@ -11,8 +11,8 @@ from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import NoResultFound, OperationalError
 
 import config
-from pixel import clock, jobs, keys, leases, links, mail, members, salts, websites
-from pixel.database import db, transaction
+from pixel import clock, doctor, errors, jobs, keys, leases, links, mail, members, postgresql, salts, websites
+from pixel.database import db, options, transaction
 from tests import stores
 from tests.cast import READ
 from tests.server import Server, until
@@ -45,9 +45,9 @@ def test_the_tables_are_as_the_models_say(app):
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_tables_with_rows_go_up_and_down(tmp_path, kind):
     url = f"sqlite:///{tmp_path}/control.sqlite" if kind == "sqlite" else stores.new_database(stores.postgresql().url)
-    server = Server(tmp_path / "instance", DATABASE_URL=url)
+    server = Server(tmp_path / "instance", **stores.of(url))
     server.flask("db", "upgrade", "0001_control_data")
-    engine = create_engine(config.load(DATABASE_URL=url).database_url)
+    engine = create_engine(config.load(**stores.of(url)).database_url)
     with engine.begin() as connection:
         for row in (
             "workspaces VALUES ('ws_1', 'One', 'UTC', 5, '2026-01-01 00:00:00')",
@@ -69,6 +69,14 @@ def test_tables_with_rows_go_up_and_down(tmp_path, kind):
     engine.dispose()
 
 
+def test_tables_may_be_made_by_several_servers_at_once(tmp_path):
+    url = stores.new_database(stores.postgresql().url)
+    servers = [Server(tmp_path / f"instance{n}", **stores.of(url)) for n in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        # Each fails the test when it ends badly.
+        list(threads.map(lambda server: server.flask("db", "upgrade"), servers))
+
+
 def test_a_moment_comes_back_as_it_was_whatever_its_zone(app, ada):
     moment = datetime(2027, 3, 28, 1, 59, 59, 123456, timezone(timedelta(hours=5, minutes=30)))
     with app.app_context():
@@ -84,6 +92,56 @@ def test_what_no_row_can_hold_is_not_found_and_does_no_harm(app, ada, nobody):
         assert links.find("pxl_reset_\0") is None
     assert app.test_client().get("/links/pxl_reset_%00").status_code in (404, 410)
     assert app.test_client().get("/api/v1/pixel/websites/%00").status_code in (401, 404)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT 1 FROM not_there_yet", "SET default_transaction_read_only = on; COMMIT; CREATE TABLE a (b int)"],
+)
+def test_what_tells_of_the_state_of_postgresql_is_a_store_that_is_away(statement):
+    url = config.load(**stores.of(stores.new_database(stores.postgresql().url))).database_url
+    engine = create_engine(url, **options(url))
+    postgresql.set_up(engine)
+    with engine.connect() as connection:
+        *before, last = statement.split("; ")
+        for each in before:
+            connection.exec_driver_sql(each)
+        with pytest.raises(OperationalError) as failure:
+            connection.exec_driver_sql(last)
+    assert isinstance(errors.translate(failure.value), errors.ServiceUnavailable)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"DATABASE_URL": "mysql://host/name"},
+        {"DATABASE_URL": "postgres://host/name"},
+        {"DATABASE_URL": "postgresql+psycopg2://host/name"},
+        {"DATABASE_URL": "postgresql://host"},
+        {"DATABASE_URL": "postgresql://host:port/name"},
+        {"DATABASE_URL": "postgresql://[::1/name"},
+        {"DATABASE_URL": "postgresql://host/name?sslmod=require"},
+        {"SECRET_KEY": "", "DATABASE_URL": "postgresql://host/name"},
+        {"RATELIMIT_STORAGE_URI": "memory://"},
+        {"RATELIMIT_STORAGE_URI": "redis://"},
+        {"RATELIMIT_STORAGE_URI": "redis://host:port"},
+        {"RATELIMIT_STORAGE_URI": "redis://:secret@host/0?socket_timeout=60"},
+    ],
+    ids=str,
+)
+def test_a_wrong_store_stops_the_start_with_a_sentence(settings):
+    with pytest.raises(config.WrongSetting) as refused:
+        config.load(**{"SECRET_KEY": stores.SECRET_KEY, **settings})
+    assert str(refused.value).startswith(next(iter(settings)))
+    assert "secret@" not in str(refused.value)
+
+
+def test_a_postgresql_url_is_taken_with_and_without_the_driver():
+    for url in ("postgresql://me:p%40ss@host:6543/name?sslmode=require", "postgresql:///name"):
+        settings = config.load(**stores.of(url))
+        assert settings.database_url == url.replace("postgresql", "postgresql+psycopg", 1)
+        assert config.load(**stores.of(settings.database_url)).database_url == settings.database_url
 
 
 # -- one at a time
@@ -185,6 +243,27 @@ def test_a_change_behind_our_back_is_seen_by_the_next_call(app, ada, caller):
     other.dispose()
 
 
+def test_a_postgresql_that_says_nothing_is_not_waited_for_by_everyone(app):
+    silent = stores.Silent()
+    url = config.load(**stores.of(f"postgresql://nobody@127.0.0.1:{silent.port}/nothing")).database_url
+    engine = create_engine(url, **options(url))
+    postgresql.set_up(engine)
+    version = postgresql.Version(engine)
+
+    def fails(ask):
+        with pytest.raises(OperationalError):
+            ask()
+
+    try:
+        for _ in range(200):
+            fails(engine.connect)
+            fails(version)
+        # The first waited two seconds, and whoever came in the second after it was refused at once.
+        assert silent.connections() <= 2
+    finally:
+        postgresql._breaker.worked()
+
+
 # -- leases
 
 
@@ -253,3 +332,11 @@ def test_many_senders_send_a_mail_once(app, monkeypatch):
     assert len(sent) == 1
     with app.app_context():
         assert db.session.scalar(select(func.count()).select_from(mail.Mail).where(mail.Mail.id == sent[0])) == 1
+
+
+def test_the_doctor_compares_the_clocks(app, moved_clock):
+    shared = app.config["SQLALCHEMY_DATABASE_URI"].startswith("postgresql")
+    with app.app_context():
+        assert {check.name: check.fine for check in doctor.examine(app)}["clock"]
+        moved_clock.forward(minutes=1)
+        assert {check.name: check.fine for check in doctor.examine(app)}["clock"] is not shared

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import secrets
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ def redis():
 def world(postgresql, tmp_path_factory):
     """A database with a workspace, to be copied: (its URL, the website, a key)."""
     url = stores.new_database(postgresql.url)
-    _, website, key = Server(tmp_path_factory.mktemp("world") / "instance", DATABASE_URL=url).set_up()
+    _, website, key = Server(tmp_path_factory.mktemp("world") / "instance", **stores.of(url)).set_up()
     return url, website, key
 
 
@@ -45,9 +44,8 @@ def make(tmp_path, postgresql, redis, world):
     """Start a server beside those that are there, on the same stores: a client of it."""
     template, website, key = world
     shared = {
-        "DATABASE_URL": stores.new_database(postgresql.url, like=template),
+        **stores.of(stores.new_database(postgresql.url, like=template)),
         "RATELIMIT_STORAGE_URI": redis.url,
-        "SECRET_KEY": secrets.token_hex(20),
     }
     clients = []
 
@@ -297,7 +295,7 @@ print("fine")
 
 
 def test_a_connection_is_not_used_by_the_processes_that_come_of_its_own(tmp_path, world):
-    server = Server(tmp_path / "forks", DATABASE_URL=world[0])
+    server = Server(tmp_path / "forks", **stores.of(world[0]))
     said = subprocess.run(
         [sys.executable, "-c", _FORKS], cwd=HOME, env=server.environment, capture_output=True, text=True, check=False
     )

@@ -6,7 +6,10 @@ import threading
 import pytest
 
 from pixel import clock, workspaces
+from pixel.access import FAILURES
+from pixel.counters import Counters
 from pixel.extensions import counters
+from tests import stores
 from tests.cast import READ, WRITE, Caller, Workspace, error
 from tests.server import until
 
@@ -182,6 +185,16 @@ def test_the_counters_are_busy_but_nobody_is_held_up(app, caller):
         assert [caller.get("/me").status_code for _ in range(100)] == [200] * 100
         busy.execute("ROLLBACK")
     until(lambda: "X-RateLimit-Remaining" in caller.get("/me").headers)
+
+
+def test_a_redis_that_says_nothing_is_left_alone_for_a_while():
+    silent, tried = stores.Silent(), Counters()
+    tried.bind(f"redis://127.0.0.1:{silent.port}/0")
+    assert [tried.hit(FAILURES, "address", "192.0.2.1") for _ in range(500)] == [None] * 500
+    assert silent.connections() == 1
+    # After that it is asked again, by one.
+    until(lambda: tried.hit(FAILURES, "address", "192.0.2.1") or silent.connections())
+    assert not tried.check()
 
 
 def bind_anew(app):
