@@ -18,7 +18,7 @@ FLOORS = [
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"},
     {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices"},
-    {"access_log", "demo", "doctor", "jobs"},
+    {"access_log", "demo", "doctor", "jobs", "move"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},
 ]

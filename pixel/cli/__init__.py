@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
 from pixel.access import Scope
+from pixel.cli.move import move_installation
 from pixel.errors import PixelError
 from pixel.extensions import warehouse
 
@@ -45,6 +46,7 @@ def register(app):
         app.cli.add_command(group)
     app.cli.add_command(_doctor)
     app.cli.add_command(_demo)
+    app.cli.add_command(move_installation)
     # A command that was the engine lets go of the folder before it ends.
     app.cli.result_callback()(lambda *_, **__: warehouse.stop())
 

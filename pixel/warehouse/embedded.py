@@ -58,6 +58,15 @@ class Embedded:
         with _translated(), self._readers.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
+    def patient_query(self, sql, parameters):
+        """As `query`, for what may take longer than a report."""
+        with _translated():
+            return self._writer.raw_query(sql, parameters=parameters, fmt="JSON")
+
+    def rows(self, sql):
+        """The rows of a query as `insert` takes them, to be read line by line."""
+        return self._writer.raw_stream(sql, fmt="JSONEachRow")
+
     def insert(self, table, rows: bytes, token=""):
         """Insert rows given as JSON objects, one a line; they are synced to disk when this returns.
 
