@@ -74,6 +74,7 @@ def create_app(engine="here", settings=None):
     app.url_map.converters["anything"] = api.Anything
     for door in DOORS:
         app.register_blueprint(door)
+    app.extensions["settings"] = settings
     app.extensions["contract"] = api.openapi.document
     cli.register(app)
     return app

@@ -121,6 +121,12 @@ def _answered(pipe, question, bound):
     return answer | {"data_status": "ok"}
 
 
+def filled(pipe, caller, given):
+    """What fills the places of a pipe, for who asks a warehouse of their own. Raises as `understood` does."""
+    query, sites = understood(pipe, caller, given)
+    return _bound(pipe, caller.workspace_id, sites, query, clock.now())
+
+
 def refuse_if_unavailable():
     """Raise AnalyticsError when this server is not set up to read reports."""
     if not current_app.config["ANALYTICS_URL"]:

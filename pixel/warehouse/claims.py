@@ -95,6 +95,12 @@ class Shared:
             cursor.execute(_CLAIM, (holder, list(claimed), list(claimed.values())))
         return fresh
 
+    def take_over(self, claimed):
+        """Add the claims of a machine that had its own, as [(key, at)]. Raises Away."""
+        keys, times = zip(*claimed, strict=True)
+        with self._turn() as cursor:
+            cursor.execute(f"{_CLAIM} WHERE claims.at < excluded.at", (journal.NO_KEY, list(keys), list(times)))
+
     def sweep(self):
         """Forget what nobody can repeat any more. Raises Away."""
         with self._turn() as cursor:

@@ -39,7 +39,7 @@ class Engine:
     def __init__(self, folder, journal_folder, open_warehouse, shared=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder / "engine.lock")
+        self._lock = take(self.folder / "engine.lock")
         try:
             self._warehouse = open_warehouse()
             self._set_up()
@@ -188,7 +188,8 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _lock(path):
+def take(path):
+    """Lock the file of an engine's folder, until what is returned is closed. Raises EngineRuns."""
     fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

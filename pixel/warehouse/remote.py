@@ -83,6 +83,11 @@ class Remote:
         with _translated(), self._readers.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
+    def patient_query(self, sql, parameters):
+        """As `query`, for what may take longer than a report."""
+        with _translated(), self._commanders.one() as client:
+            return client.raw_query(sql, parameters=parameters, fmt="JSON")
+
     def insert(self, table, rows: bytes, token):
         """Insert rows given as JSON objects, one a line; they are on disk when this returns.
 

@@ -1,0 +1,25 @@
+"""The command that moves an installation."""
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from pixel import move
+from pixel.errors import PixelError
+
+
+@click.command("move")
+@click.option(
+    "--from", "folder", required=True, type=click.Path(exists=True, file_okay=False), help="Its instance folder."
+)
+@with_appcontext
+def move_installation(folder):
+    """Copy all that an installation of SQLite and the embedded engine keeps to the PostgreSQL and ClickHouse of the
+    settings, and compare every report. Stop its server first. Safe to run again.
+    """
+    try:
+        move.run(current_app.extensions["settings"], folder, lambda text: click.echo(text, err=True))
+    except PixelError as error:
+        raise click.ClickException(f"{error.message} Run it again.") from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
