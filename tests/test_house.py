@@ -18,13 +18,8 @@ FLOORS = [
     {"database", "postgresql", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"},
-<<<<<<< HEAD
     {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices", "erasure", "export"},
-    {"access_log", "backup", "demo", "doctor", "health", "jobs"},
-=======
-    {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices"},
-    {"access_log", "demo", "doctor", "jobs", "move"},
->>>>>>> remote
+    {"access_log", "backup", "demo", "doctor", "health", "jobs", "move"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},
 ]

@@ -11,13 +11,9 @@ from tqdm import tqdm
 
 from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
 from pixel.access import Scope
-<<<<<<< HEAD
 from pixel.cli import data, safety
 from pixel.cli.group import Group
-=======
 from pixel.cli.move import move_installation
-from pixel.errors import PixelError
->>>>>>> remote
 from pixel.extensions import warehouse
 
 workspace = Group("workspace", help="Workspaces.")
@@ -33,14 +29,10 @@ def register(app):
     """Add the commands to `flask --app app`."""
     for group in (workspace, user, website, key, mail_, request, import_, data.erase):
         app.cli.add_command(group)
-<<<<<<< HEAD
-    for command in (_doctor, _demo, data.export_events, safety.write_backup, safety.restore_backup):
+    for command in (
+        _doctor, _demo, data.export_events, safety.write_backup, safety.restore_backup, move_installation
+    ):  # fmt: skip
         app.cli.add_command(command)
-=======
-    app.cli.add_command(_doctor)
-    app.cli.add_command(_demo)
-    app.cli.add_command(move_installation)
->>>>>>> remote
     # A command that was the engine lets go of the folder before it ends.
     app.cli.result_callback()(lambda *_, **__: warehouse.stop())
 

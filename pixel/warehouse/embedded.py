@@ -67,7 +67,6 @@ class Embedded:
         with translated(), self._readers.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
-<<<<<<< HEAD
     def export(self, sql, parameters, format, path):
         """Have the engine write the rows of a query into a new file, in one of its formats.
 
@@ -80,16 +79,15 @@ class Embedded:
                 client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
             finally:
                 client.close()
-=======
+
     def patient_query(self, sql, parameters):
         """As `query`, for what may take longer than a report."""
-        with _translated():
+        with translated():
             return self._writer.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def rows(self, sql):
         """The rows of a query as `insert` takes them, to be read line by line."""
         return self._writer.raw_stream(sql, fmt="JSONEachRow")
->>>>>>> remote
 
     def insert(self, table, rows: bytes, token=""):
         """Insert rows given as JSON objects, one a line; they are synced to disk when this returns.
