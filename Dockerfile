@@ -1,8 +1,8 @@
 FROM python:3.11.15-slim
 
 WORKDIR /pixel
-COPY requirements.txt .
-RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+COPY requirements.txt constraints.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
 COPY . .
 
 RUN useradd --system --uid 10001 pixel && install -d -o pixel /var/lib/pixel

@@ -30,14 +30,14 @@ bench: .venv/ready-dev
 soak: .venv/ready-dev
 	$(BIN)/pytest tests --soak -m soak -s
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
 	touch $@
 
-.venv/ready-dev: requirements.txt requirements-dev.txt
+.venv/ready-dev: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	touch .venv/ready $@
 
 .env:
