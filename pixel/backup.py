@@ -17,7 +17,7 @@ from sqlalchemy import select
 from pixel import access, clock, demo, journal, metrics, pipes, workspaces
 from pixel.database import db
 from pixel.errors import PixelError
-from pixel.extensions import warehouse
+from pixel.extensions import answers, warehouse
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -266,3 +266,5 @@ def _refuse_unless_whole(manifest):
         for pipe in pipes.all().values():
             someone = {"visitor_id": ["nobody"]} if "linked" in pipe.places else {}
             metrics.run(pipe, caller, demo.ASKED.get(pipe.name, someone))
+        # They were asked to see that they answer, not to be given later in place of an engine that does not.
+        answers.clear()

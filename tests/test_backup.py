@@ -64,7 +64,7 @@ def answers(server, key):
             else {"limit": 1000, **NEEDED.get(name, {})}
         )
         response = httpx.get(f"{server.url}/api/v1/pixel/metrics/{name}", params=query, headers=headers, timeout=30)
-        assert response.status_code == 200, (name, response.text, server.said())
+        assert response.status_code == 200, response.text + server.said()
         found[name] = response.json()["data"]["data"]
     return found
 

@@ -129,7 +129,7 @@ def test_an_unknown_address_is_404_in_the_envelope_and_needs_no_key(app, method,
 
 
 @pytest.mark.parametrize(
-    "path", ["/nope", "/.git/config", "/.env", "/metrics", "/console", "/API/v1/me", "//api/v1/me"]
+    "path", ["/nope", "/.git/config", "/.env", "/server-status", "/console", "/API/v1/me", "//api/v1/me"]
 )
 def test_elsewhere_an_unknown_address_is_a_page_with_the_same_code_and_id(app, path):
     response = app.test_client().open(base_url="http://localhost", path=path)
