@@ -23,6 +23,7 @@ PAGES = {
     "/errors": "Errors",
     "/metrics": "Reports",
     "/troubleshooting": "Troubleshooting",
+    "/operations": "Operations",
 }
 #: What `details` holds, by code; a code that is not here has none.
 _DETAILS = {
@@ -72,6 +73,12 @@ def quickstart():
 def authentication():
     """Keys: how they are sent, what they open, how they end."""
     return _page("authentication", scopes=list(Scope), overlaps=list(keys.OVERLAPS))
+
+
+@docs.get("/operations")
+def operations():
+    """For whoever runs the server: sizes, growth, alarms, drills."""
+    return _page("operations")
 
 
 @docs.get("/rate-limits")

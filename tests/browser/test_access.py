@@ -8,7 +8,7 @@ from tests.browser.conftest import PASSWORD, Person, examined
 from tests.browser.test_stories import creates_key
 
 OPEN = ["/sign-in", "/forgot", "/links/pxl_reset_nothing", "/nowhere", "/docs", "/docs/install", "/docs/quickstart", "/docs/authentication",
-        "/docs/rate-limits", "/docs/api", "/docs/retries", "/docs/troubleshooting", "/docs/errors", "/docs/metrics"]  # fmt: skip
+        "/docs/rate-limits", "/docs/api", "/docs/retries", "/docs/troubleshooting", "/docs/operations", "/docs/errors", "/docs/metrics"]  # fmt: skip
 SIGNED_IN = ["/settings/api-keys", "/settings/api-keys/new", "/requests", "/websites", "/websites/new",
              "/settings/members", "/settings/audit", "/account", "/support"]  # fmt: skip
 
