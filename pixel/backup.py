@@ -38,6 +38,7 @@ def write(folder):
     Every event that was acknowledged before the call is in it, once. Raises BackupFailed or AnalyticsError; then
     nothing is left of it.
     """
+    _refuse_unless_alone()
     folder = Path(folder).resolve()
     _make_empty(folder)
     try:
@@ -57,6 +58,7 @@ def restore(folder):
     Raises BackupFailed when the backup is incomplete or damaged, before anything is written, or when what was restored
     is not what was kept.
     """
+    _refuse_unless_alone()
     folder, instance = Path(folder).resolve(), Path(current_app.instance_path)
     manifest = _checked(folder)
     if warehouse.folder is None:
@@ -68,6 +70,13 @@ def restore(folder):
     except OSError as error:
         raise BackupFailed(f"Not restored: {error.strerror or error}. Empty {instance} and try again.") from error
     return manifest
+
+
+def _refuse_unless_alone():
+    if db.engine.dialect.name != "sqlite":
+        raise BackupFailed(
+            "This is for an installation that stands alone. Back up PostgreSQL with pg_dump and ClickHouse with BACKUP."
+        )
 
 
 def fingerprint():

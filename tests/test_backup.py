@@ -15,6 +15,7 @@ import pytest
 
 from pixel import backup, pipes
 from pixel.extensions import warehouse
+from tests import stores
 from tests.cast import NEEDED, READ, WRITE, load
 from tests.server import HOME, Server, until
 from tests.test_kill import counted
@@ -300,3 +301,13 @@ def test_the_engine_of_these_tests_keeps_nothing_aside(app):
     load(app)
     assert not os.path.exists(warehouse.folder / "data/shadow/backup")
     assert not os.path.exists(warehouse.folder / "loader.backup")
+
+
+def test_control_data_in_postgresql_is_not_taken_for_a_file(tmp_path):
+    url = stores.new_database(stores.postgresql().url)
+    server = Server(tmp_path / "instance", **stores.of(url))
+    server.flask("db", "upgrade")
+    for command in (["backup", tmp_path / "kept"], ["restore", tmp_path]):
+        done = server.flask(*map(str, command), check=False)
+        assert done.returncode == 1
+    assert not (tmp_path / "kept").exists()
