@@ -61,6 +61,10 @@ def test_one_server_on_one_clickhouse(make, front):
     # Nothing of it is here.
     assert not (client.server.instance / "warehouse" / "data").exists()
     assert front.ask("SELECT path FROM events") == [{"path": "/one"}]
+    # What is made of files of the embedded engine is refused in a sentence.
+    for command in (["erase", "visitor", "v", "--website", client.website, "--only", "--yes"], ["backup", "kept"]):
+        refused = client.server.flask(*command, check=False)
+        assert refused.returncode == 1
     client.send("two", "/two")
     client.server.kill_all()
     # A command loads and asks where no server runs.
