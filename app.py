@@ -24,6 +24,7 @@ from pixel import (
     requests,
     settings,
     support,
+    telemetry,
 )
 from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
 
@@ -80,6 +81,7 @@ def create_app(engine="here", settings=None):
 def _configure(app, settings):
     app.config.update(
         {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        VERSION=config.VERSION,
         public_url=settings.public_url,
         SECRET_KEY=config.secret_key(settings),
         SQLALCHEMY_DATABASE_URI=settings.database_url,
@@ -101,6 +103,7 @@ def _bind_stores(app, settings, engine):
     folder = settings.instance / "journal"
     journal.bind(folder)
     answers.bind(settings.instance / "answers")
+    telemetry.bind(settings.instance / "telemetry.sqlite")
     geo.bind(settings.GEOIP_DATABASE)
     warehouse.bind(
         settings.warehouse_path(),

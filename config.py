@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import tomllib
 from dataclasses import dataclass, field, fields
 from email.utils import parseaddr
 from pathlib import Path
@@ -18,6 +19,7 @@ from pixel import geo
 from pixel.warehouse import remote
 
 HOME = Path(__file__).resolve().parent
+VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
 
 
 class WrongSetting(SystemExit):
@@ -83,6 +85,12 @@ class Settings:
         "mail is sent, and pages and commands show what would be.",
     )
     MAIL_FROM: str = setting("", "The sender of mails, such as `Pixel <pixel@example.com>`. Required with SMTP_URL.")
+    RETENTION_MONTHS: int = setting(25, "How many months events and identify calls are kept: whole months, by UTC.")
+    METRICS_TOKEN: str = setting(
+        "",
+        "What `/metrics` and the details of `/readyz` are shown for, as Bearer. Empty: to callers from this machine "
+        "and from private networks.",
+    )
     REQUEST_LOG_DAYS: int = setting(30, "How many days a request can be found by its id.")
     WEB_CONCURRENCY: int = setting(2, "Web worker processes.")
     PORT: int = setting(8000, "The port to listen on.")
@@ -247,12 +255,17 @@ def _check(settings):
         not settings.COUNTRY_HEADER or (settings.TRUSTED_HOPS and re.fullmatch(r"[A-Za-z-]+", settings.COUNTRY_HEADER)),
         "COUNTRY_HEADER must be a header's name, and needs TRUSTED_HOPS: only a proxy of ours is believed.",
     )
+    refuse_unless(
+        re.fullmatch(r"([!-~]{16,200}|)", settings.METRICS_TOKEN),
+        "METRICS_TOKEN must have 16 to 200 characters, without spaces.",
+    )
     for name, low, high in (
         ("RATELIMIT_API", 1, 10**9),
         ("RATELIMIT_TOKENS", 1, 10**9),
         ("RATELIMIT_COLLECT", 1, 10**9),
         ("RATELIMIT_COLLECT_WEBSITE", 1, 10**9),
         ("TRUSTED_HOPS", 0, 10),
+        ("RETENTION_MONTHS", 1, 240),
         ("REQUEST_LOG_DAYS", 1, 3650),
         ("WEB_CONCURRENCY", 1, 256),
         ("PORT", 1, 65535),

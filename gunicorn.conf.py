@@ -6,6 +6,7 @@ import hashlib
 import os
 
 from config import load as _load
+from pixel import serving
 
 _settings = _load()
 _settings.instance.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,11 @@ loglevel = "warning"
 
 # Threads that each keep a heap of their own hold on to much more than they use (M_ARENA_MAX, glibc).
 ctypes.CDLL(None).mallopt(-8, 2)
+
+
+def on_starting(server):
+    """Refuse to be a second server of one folder: each would rotate, load and count for itself."""
+    serving.hold(_settings.instance)
 
 
 def when_ready(server):

@@ -5,11 +5,11 @@ time links), `settings`, `requests`, `support` (pages, session), `docs`. A door 
 never imports another door. What all pages share is in `pages`: the form, the form's cookie, the words for moments;
 how every door reads events and bodies, in `intake`.
 
-Nouns are modules here at the root, one per thing, holding its table and its verbs: `workspaces`, `members`,
-`sessions`, `links`, `mail`, `websites`, `keys`, `tokens`, `notices` (keys and websites that need somebody), `events`,
-`identities`, `salts` (ids for browsers that keep none), `metrics`, `visitors`, `calls` (what the request log tells of
-the API's use), `audit`. They know nothing of HTTP, save the two that are about the request: `access` (who calls, and
-what they may) and `request_log` (what became of each call). `sources`, `agents`, `currencies`, `geo`, `buckets` (the
+Nouns are modules here at the root, one per thing, holding its table and its verbs: `workspaces`, `members`, `sessions`,
+`links`, `mail`, `websites`, `keys`, `tokens`, `notices` (keys and websites that need somebody), `events`, `identities`,
+`salts` (ids for browsers that keep none), `metrics`, `visitors`, `calls` (what the request log tells of the API's use),
+`audit`, `erasure`. They know nothing of HTTP, save the two that are about the request: `access` (who calls, and what
+they may) and `request_log` (what became of each call). `sources`, `agents`, `currencies`, `geo`, `buckets` (the
 calendar) and `redaction` are what nouns know by heart; `charts` turns numbers into what a template draws.
 
 Catalogues declare each fact once: error classes in `errors`, `Scope` in `access`, reports as files in `pipes/`,
@@ -17,8 +17,9 @@ settings in `config.py`.
 
 Stores: the relational `database` (SQLite, or `postgresql` for several servers), the `journal`, the `warehouse` (the
 embedded engine, asked through the engine process, or a ClickHouse server or cluster), the rate-limit `counters`
-(SQLite or Redis) and the last good `answers`. A store that does not answer is left alone for a moment (`breaker`). What
-only one of several servers may do is done by the one that has the lease (`leases`).
+(SQLite or Redis), the last good `answers`, and `telemetry`, what is counted of the server itself (`health` shows it). A
+store that does not answer is left alone for a moment (`breaker`). What only one of several servers may do is done by
+the one that has the lease (`leases`).
 
 Imports point down: app -> doors -> nouns that use nouns -> nouns -> stores -> errors.
 

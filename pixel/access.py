@@ -1,5 +1,6 @@
 """Who is calling, and what they may: the one auth and scope service of the API and the pages."""
 
+import hmac
 import ipaddress
 import math
 import re
@@ -182,6 +183,29 @@ def by_session():
     return Person(session, user, workspace, role, [tuple(pair) for pair in own])
 
 
+def is_operator():
+    """Whether the caller may see how this server is doing.
+
+    With METRICS_TOKEN that is who carries it; without, who calls from this machine or a private network. A call that a
+    proxy passes on comes from nowhere in particular, unless TRUSTED_HOPS says that the proxy is ours.
+    """
+    if token := current_app.config["METRICS_TOKEN"]:
+        return hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode())
+    passed_on = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
+    return _is_private(request.remote_addr or "") and (bool(current_app.config["TRUSTED_HOPS"]) or not passed_on)
+
+
+def refuse_unless_operator():
+    """Raise what answers a stranger: one of the 401s where a token is asked for, else NotFound."""
+    if is_operator():
+        return
+    if not current_app.config["METRICS_TOKEN"]:
+        raise errors.NotFound()
+    _count_failure()
+    _bearer()
+    raise errors.InvalidApiKey("This is not the METRICS_TOKEN of this server.")
+
+
 def session_cookie():
     """The name of the cookie that carries a session. Outside development a browser sends it over TLS only."""
     return cookie_name("pixel_session")
@@ -295,6 +319,14 @@ def _per_minute(calls):
 def seconds_until(moment):
     """Whole seconds until a moment in seconds since 1970, at least one."""
     return max(1, math.ceil(moment - clock.seconds()))
+
+
+def _is_private(address):
+    try:
+        parsed = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return False
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_private
 
 
 def _network(address):

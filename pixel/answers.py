@@ -38,6 +38,11 @@ class Answers:
             pass
         return None
 
+    def clear(self):
+        """Forget every answer."""
+        for path in self.folder.iterdir():
+            path.unlink(missing_ok=True)
+
     def sweep(self):
         """Remove what is too old to be given."""
         for path in self.folder.iterdir():

@@ -20,6 +20,7 @@ ACTIONS = {
     "website.removed": "removed a website",
     "website.restored": "restored a website",
     "website.deleted": "deleted a removed website's data",
+    "visitor.erased": "erased a visitor",
     "member.invited": "invited a member",
     "member.uninvited": "withdrew an invitation",
     "member.joined": "joined",

@@ -11,6 +11,7 @@ from limits.storage import Storage, storage_from_string
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pixel import telemetry
 from pixel.breaker import Breaker
 
 #: How long the counters are left alone after they failed. Calls go on meanwhile, uncounted.
@@ -47,6 +48,7 @@ class Counters:
             self.uncounted += 1
             if self._breaker.failed():
                 _LOG.warning("rate-limit counters are away, calls go on uncounted: %s", error)
+            telemetry.count("pixel_ratelimit_uncounted")
             return None
         self._breaker.worked()
         return hit
@@ -77,7 +79,9 @@ class SQLiteStorage(Storage):
 
     _HIT = (
         "INSERT INTO counters VALUES (?1, ?2, ?3 + ?4) ON CONFLICT (key) DO UPDATE SET"
-        " count = iif(expires <= ?3, 0, count) + ?2, expires = iif(expires <= ?3, ?3 + ?4, expires)"
+        " count = iif(expires BETWEEN ?3 AND ?3 + ?4, count, 0) + ?2,"
+        # A window that ends later than one begun now was begun before the clock was set back: it would last for hours.
+        " expires = iif(expires BETWEEN ?3 AND ?3 + ?4, expires, ?3 + ?4)"
     )
     _SET_UP = """
         PRAGMA journal_mode=WAL;

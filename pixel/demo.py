@@ -71,7 +71,7 @@ def make(say):
 
 
 #: What the examples ask of the reports that must be asked something, or say more when they are.
-_ASKED = {
+ASKED = {
     "p_funnel": {"steps": ["path:/pricing", "goal:signup", "payment"]},
     "p_funnel_v2": {"steps": ["path:/pricing", "goal:signup", "payment"]},
     "p_metric_series": {"metric": ["sessions"], "compare": ["previous"], "limit": ["2"]},
@@ -88,7 +88,7 @@ def examples():
     someone = {"visitor_id": [sessions["data"][0]["visitor_id"]]}
     found = {}
     for pipe in pipes.all().values():
-        asked = _ASKED.get(pipe.name, someone if "linked" in pipe.places else {})
+        asked = ASKED.get(pipe.name, someone if "linked" in pipe.places else {})
         answer, _ = metrics.run(pipe, caller, {"limit": ["2"], **asked})
         query = urlencode(asked, doseq=True, safe=":/")
         found[pipe.name] = {

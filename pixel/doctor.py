@@ -12,6 +12,7 @@ from sqlalchemy import text
 from pixel.database import db
 from pixel.errors import PixelError
 from pixel.extensions import answers, counters, journal, warehouse
+from pixel.journal import probe
 
 
 class Check(NamedTuple):
@@ -76,18 +77,14 @@ def _counters(app):
 
 def _journal(app):
     folder = journal.folder
-    probe = folder / f".probe-{os.getpid()}"
-    started = time.perf_counter()
-    with open(probe, "wb") as file:
-        file.write(b"x")
-        os.fdatasync(file.fileno())
-    milliseconds = (time.perf_counter() - started) * 1000
-    probe.unlink()
+    milliseconds = probe(folder)
     waiting = sum(path.stat().st_size for path in folder.glob("*.journal"))
     damaged = [path.name for path in folder.glob("*.damaged")] + [p.name for p in folder.glob("refused.ndjson")]
     if damaged:
         return False, f"Set aside, not loaded: {', '.join(damaged)}. Keep them and ask for help."
-    return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}."
+    torn = [path.name for path in sorted(folder.glob("*.torn"))]
+    cut = f" Cut short, and loaded up to there: {', '.join(torn)}. Remove them if a crash explains it." if torn else ""
+    return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}.{cut}"
 
 
 def _warehouse(app):

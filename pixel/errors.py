@@ -430,9 +430,9 @@ def answer(error):
 
 
 def is_api():
-    """Whether this request gets JSON: it is under /api or /v0."""
+    """Whether this request gets JSON: it is under /api or /v0, or a program asks how the server is."""
     path = request.path
-    return path.startswith(("/api/", "/v0/")) or path in ("/api", "/v0")
+    return path.startswith(("/api/", "/v0/")) or path in ("/api", "/v0", "/healthz", "/readyz", "/metrics")
 
 
 def request_page(error):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 from flask import current_app
 
-from pixel import agents, clock, errors, geo, ids, journal, sources
+from pixel import agents, clock, errors, geo, ids, journal, sources, telemetry
 from pixel.extensions import journal as book
 from pixel.extensions import warehouse
 
@@ -70,6 +70,7 @@ def keep(ready):
     Raises ServiceUnavailable, and then none of them counts as accepted.
     """
     book.append(b"".join(event.frame for event in ready))
+    telemetry.count("pixel_events_accepted", amount=len(ready))
 
 
 def drop(site, reason, request_id, number=1):
@@ -83,6 +84,7 @@ def drop(site, reason, request_id, number=1):
         "events": number,
         "request_id": request_id,
     }
+    telemetry.count("pixel_events_dropped", reason, amount=number)
     try:
         book.append_later(journal.frame("drops", orjson.dumps(row), received))
     except OSError:

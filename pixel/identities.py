@@ -33,7 +33,7 @@ def keep(frame):
 MOST_LINKED = 200
 
 
-def linked(workspace_id, website_ids, visitor_id):
+def linked(workspace_id, website_ids, visitor_id, most=MOST_LINKED):
     """All visitor ids of the same user, this one first: whoever was identified alike on the same website, and so on.
 
     A user is known by the user_id or e-mail of an identify call, or by the user_id that an event carries. Raises
@@ -47,10 +47,10 @@ def linked(workspace_id, website_ids, visitor_id):
         if not new_users:
             return known
         users |= new_users
-        rows = warehouse.query(_VISITORS, asked | {"users": sorted(users), "most": MOST_LINKED})["data"]
+        rows = warehouse.query(_VISITORS, asked | {"users": sorted(users), "most": most})["data"]
         new = [row["visitor_id"] for row in rows if row["visitor_id"] not in known]
-        if not new or len(known) + len(new) > MOST_LINKED:
-            return [*known, *new][:MOST_LINKED]
+        if not new or len(known) + len(new) > most:
+            return [*known, *new][:most]
         known += new
 
 

@@ -91,6 +91,8 @@ def schedule(app, engine):
     each(5, note_key_use)
     each(60, sweep)
     each(3600, forget_old_requests)
+    # Not once a day: an engine that is started anew every day would never come to it.
+    each(3600, forget_old_events)
     # Of what all servers share.
     one(10, mail.send_due)
     one(60, keys.sweep)
@@ -120,12 +122,27 @@ def sweep():
 
 def forget_old_requests():
     """Drop the days of the request log, and of what was dropped, that are older than REQUEST_LOG_DAYS."""
-    oldest = (clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)).strftime("%Y%m%d")
+    oldest = clock.now() - timedelta(days=current_app.config["REQUEST_LOG_DAYS"] + 1)
+    _drop_partitions(["requests", "drops"], oldest.strftime("%Y%m%d"))
+
+
+def forget_old_events():
+    """Drop the months of events, by their own time, and of identify calls that are older than RETENTION_MONTHS.
+
+    A month goes when all of it is older. What is imported from before that goes as well, within the hour.
+    """
+    now = clock.now()
+    months = now.year * 12 + now.month - 1 - current_app.config["RETENTION_MONTHS"]
+    _drop_partitions(["events", "identities"], f"{months // 12:04}{months % 12 + 1:02}")
+
+
+def _drop_partitions(tables, oldest):
+    """Drop the partitions of some tables that come before `oldest`, which is a partition's name."""
     engine = warehouse.start()
-    for table in ("requests", "drops"):
-        asked = f"SELECT DISTINCT _partition_id AS day FROM {table} WHERE _partition_id < {{oldest:String}}"
+    for table in tables:
+        asked = f"SELECT DISTINCT _partition_id AS id FROM {table} WHERE _partition_id < {{oldest:String}} ORDER BY id"
         for row in warehouse.query(asked, {"oldest": oldest})["data"]:
-            engine.command(f"ALTER TABLE {table} DROP PARTITION {int(row['day'])}")
+            engine.command(f"ALTER TABLE {table} DROP PARTITION {int(row['id'])}")
 
 
 def forget_removed_websites():

@@ -271,9 +271,7 @@ class Segment:
             body = data[position + FRAME.size : end]
             if zlib.crc32(body) != crc or size < FIXED.size:
                 raise DamagedJournal(self.path, start + position, found)
-            table, flags, monotonic, received, key, other_key = FIXED.unpack_from(body)
-            record = Record(TABLES[table], flags, monotonic, received, key, other_key, body[FIXED.size :])
-            found.append((start + end, record))
+            found.append((start + end, _record(body)))
             position = end
         return found, full
 
@@ -284,6 +282,28 @@ class DamagedJournal(Exception):
     def __init__(self, path, offset, found):
         super().__init__(f"{path.name} is damaged at byte {offset}.")
         self.offset, self.found = offset, found
+
+
+def received_at(path, offset):
+    """When the record at `offset` of a file came, in milliseconds since 1970, or None if it is not whole yet."""
+    with open(path, "rb") as file:
+        file.seek(offset + FRAME.size)
+        fixed = file.read(FIXED.size)
+    return FIXED.unpack(fixed)[3] if len(fixed) == FIXED.size else None
+
+
+def probe(folder):
+    """Write a byte beside the journal and sync it: how many milliseconds that took. Raises OSError."""
+    path = Path(folder) / f".probe-{os.getpid()}"
+    started = time.perf_counter()
+    try:
+        with open(path, "wb") as file:
+            file.write(b"x")
+            file.flush()
+            os.fdatasync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+    return (time.perf_counter() - started) * 1000
 
 
 def segments(folder):
@@ -303,6 +323,34 @@ def find(folder, needle: bytes):
         except DamagedJournal as damage:
             found = damage.found
         yield from (record for _, record in found if needle in record.row)
+
+
+def blank(path, end, is_meant):
+    """Take the rows out of the records before `end`, all of them loaded, for which `is_meant(record)`: how many.
+
+    Each is written over in its place with an empty row of its length, so that a writer may go on adding to the file.
+    """
+    blanked = 0
+    with open(path, "r+b") as file:
+        data = file.read(end)
+        position = HEADER.size
+        while position + FRAME.size <= end:
+            size, _ = FRAME.unpack_from(data, position)
+            start, position = position + FRAME.size, position + FRAME.size + size
+            body = data[start:position]
+            if is_meant(_record(body)):
+                body = body[: FIXED.size] + b"{}".ljust(size - FIXED.size)
+                file.seek(start - FRAME.size)
+                file.write(FRAME.pack(size, zlib.crc32(body)) + body)
+                blanked += 1
+        file.flush()
+        os.fdatasync(file.fileno())
+    return blanked
+
+
+def _record(body):
+    table, flags, monotonic, received, key, other_key = FIXED.unpack_from(body)
+    return Record(TABLES[table], flags, monotonic, received, key, other_key, body[FIXED.size :])
 
 
 def _write_whole(fd, data):

@@ -9,6 +9,8 @@ import os
 import threading
 import time
 
+from pixel import telemetry
+
 FLUSH_SECONDS = 0.05
 _STDOUT = 1
 
@@ -58,3 +60,4 @@ class Lines:
             self._bell.clear()
             time.sleep(FLUSH_SECONDS)
             self.flush()
+            telemetry.flush()

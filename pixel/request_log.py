@@ -8,11 +8,12 @@ import traceback
 import orjson
 from flask import current_app, g, has_request_context, request
 
-from pixel import clock, ids, journal, redaction
+from pixel import clock, ids, journal, redaction, telemetry
 from pixel.extensions import journal as book
 from pixel.extensions import lines, warehouse
 
 _WELL_FORMED = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _LOG = logging.getLogger("pixel")
 
 
@@ -25,6 +26,7 @@ class Entry:
         "code",
         "event_ids",
         "exception",
+        "is_probe",
         "lap",
         "person",
         "rate",
@@ -46,6 +48,8 @@ class Entry:
         self.caller = self.person = self.rate = self.body = self.site = None
         self.event_ids = ()
         self.refused = 0
+        #: A question about the server itself, of which there are many: one that went well is not kept.
+        self.is_probe = False
 
     def step(self, name):
         """Note that `name` is done; it took the time since the step before."""
@@ -71,6 +75,9 @@ def finish(response):
     entry = g.entry
     entry.step("answer")
     response.headers.add("X-Request-Id", entry.request_id)
+    _count(entry, response)
+    if entry.is_probe and response.status_code < 400:
+        return response
     row = _row(entry, response)
     line = {name: row[name] for name in _IN_LINE}
     lines.put(orjson.dumps({"at": row["at"], "level": "info", "event": "request", **line}))
@@ -79,6 +86,14 @@ def finish(response):
     except OSError:
         _LOG.exception("request log", extra={"request_id": entry.request_id})
     return response
+
+
+def _count(entry, response):
+    route = request.url_rule.rule if request.url_rule else "(none)"
+    # Anybody can make up a method, and each would be counted apart for ever.
+    method = request.method if request.method in _METHODS else "(other)"
+    telemetry.count("pixel_http_requests", route, method, f"{response.status_code // 100}xx", entry.code)
+    telemetry.observe("pixel_http_request_seconds", time.perf_counter() - entry.started, route)
 
 
 def find(request_id):

@@ -1,8 +1,11 @@
 """What gunicorn runs: a worker that refuses in the envelope, and the engine process."""
 
+import fcntl
 import logging
+import os
 import select
 import signal
+import sys
 import time
 
 from gunicorn.dirty import DirtyApp
@@ -94,6 +97,17 @@ class Worker(ThreadWorker):
             client.sendall(head.encode() + response.get_data())
         except OSError:
             pass
+
+
+def hold(instance):
+    """Be the only server of an instance folder until this process ends. Ends it with a sentence if another is."""
+    fd = os.open(instance / "server.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"Another server runs on {instance}. Stop it, or give this one a folder of its own: PIXEL_INSTANCE.")
+    # The lock is the master's: a worker that outlives it for a moment must not keep the next master out.
+    os.register_at_fork(after_in_child=lambda: os.close(fd))
 
 
 class EngineProcess(DirtyApp):

@@ -166,9 +166,10 @@ def get(workspace_id, website_id, only=None):
     return site
 
 
-def anywhere(website_id):
-    """The website of this id in any workspace, or None. For the command line."""
-    return db.session.scalar(select(Website).filter_by(id=website_id, removed_at=None))
+def anywhere(website_id, removed=False):
+    """The website of this id in any workspace, or None; with `removed`, a removed one too. For the command line."""
+    website = db.session.get(Website, website_id)
+    return website if website is not None and (removed or website.removed_at is None) else None
 
 
 def checked_name(name):

@@ -1,6 +1,7 @@
 """What the real server does when something under it fails: it says so, goes on, and loses nothing it acknowledged."""
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -10,11 +11,13 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from pixel.journal import Segment
 from tests.server import Server, kill, until
 from tests.test_kill import counted
 from tests.test_kill import load as under_load
@@ -297,6 +300,139 @@ def test_a_reload_under_load_refuses_nobody_and_loses_nothing(make):
             time.sleep(0.5)
     check(client, everyone)
     assert len(client.server.children()["engine"]) == 1
+
+
+def test_a_few_reloads_under_load_break_no_request(make):
+    reload_under_load(make(), 3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_hundred_reloads_under_load_break_no_request(make):
+    reload_under_load(make(), 100)
+
+
+def reload_under_load(client, times):
+    """Reload so often while callers send over kept-alive connections, each call once, and see every call answered."""
+    stopping, answers, broken = threading.Event(), [], []
+
+    def call(number):
+        other = Client(client.server, client.key, client.website)
+        for n in itertools.count():
+            if stopping.is_set():
+                return
+            try:
+                answers.append(other.send(f"r{number}-{n}", "/reloaded").status_code)
+            except httpx.TransportError as error:
+                broken.append(repr(error))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(times):
+        before, so_far = set(client.server.children()["web"]), len(answers)
+        client.server.process.send_signal(signal.SIGHUP)
+        until(lambda before=before: not before & set(client.server.children()["web"]), 60, client.server.said)
+        until(lambda so_far=so_far: len(answers) > so_far + 20, 30, client.server.said)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    print(f"\n{times} reloads, {len(answers)} calls, {len(broken)} broken")
+    assert broken == []
+    assert set(answers) == {202}
+    assert client.paths() == {"/reloaded": len(answers)}
+
+
+def test_a_second_server_on_one_folder_is_refused_and_the_first_goes_on(make):
+    client = make()
+    second = Server(client.server.instance, workers=2)
+    second.log = client.server.instance.parent / "second.log"
+    second.start(wait=False)
+    try:
+        assert second.process.wait(60) == 1
+        assert "Another server runs on" in second.said()
+        assert "Traceback" not in second.said()
+        assert client.send("still", "/still").status_code == 202
+        assert client.paths() == {"/still": 1}
+        # Once the first is gone, however, the next may have the folder at once.
+        client.server.kill_all()
+        second.start()
+        second.wait_for_engine(client.key)
+        assert Client(second, client.key, client.website).send("next", "/next").status_code == 202
+    finally:
+        second.stop()
+
+
+# -- the clock
+
+
+def test_a_clock_that_jumps_an_hour_loses_nothing_and_counts_nothing_twice(make, tmp_path):
+    moved = tmp_path / "moved"
+    moved.write_text("0")
+    client = make(PYTHONPATH=str(Path(__file__).parent / "moved_clock"), MOVED_CLOCK=str(moved))
+    other = client.server.flask("workspace", "create", "Of ordinary limit", "--owner", "other@example.com")
+    header = {"Authorization": f"Bearer {client.server.flask('key', 'create', 'new', '--workspace', other)}"}
+    sent, came = [], {}
+    for hours in (0, 1, 0, -1, 0):
+        moved.write_text(str(hours * 3600))
+        time.sleep(0.1)
+        id = f"e{len(sent)}"
+        sent.append(id)
+        for known in sent:
+            assert client.send(known, f"/{known}").status_code == 202
+        until(
+            lambda id=id: client.http.get(f"/pixel/events/{id}").json()["data"]["status"] == "stored",
+            20,
+            client.server.said,
+        )
+        came[id] = datetime.fromisoformat(client.http.get(f"/pixel/events/{id}").json()["data"]["received_at"])
+        # The minute's budget is that of the clock: a window that was begun in what is now the future is over.
+        statuses = [client.http.get("/me", headers=header).status_code for _ in range(30)]
+        assert set(statuses) == {200}, hours
+        assert client.http.get(client.server.url + "/readyz").status_code == 200
+    assert client.paths() == {f"/{id}": 1 for id in sent}
+    # The clock did move.
+    assert came["e1"] - came["e0"] > timedelta(minutes=50)
+    assert came["e2"] - came["e3"] > timedelta(minutes=50)
+
+
+# -- the journal's files
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kept_as"),
+    [
+        (lambda whole: whole[:-7], "torn"),
+        (lambda whole: whole + b"\xff\xff\xff\x7fgarbage", "torn"),
+        (lambda whole: whole + bytes(4096), "damaged"),
+        (lambda whole: whole + os.urandom(4) + b"\0\0\0\0" * 2000, None),
+    ],
+)
+def test_a_journal_file_that_was_spoilt_is_loaded_up_to_there_kept_and_told(make, spoil, kept_as):
+    client = make(workers=1)
+    (engine,) = client.server.children()["engine"]
+    kill(engine, signal.SIGSTOP)
+    for i in range(5):
+        assert client.send(f"e{i}", f"/{i}").status_code == 202
+    client.server.kill_all()
+    spoilt = max((client.server.instance / "journal").glob("*.journal"), key=lambda path: path.stat().st_size)
+    # Up to the end of the last event, so that what is cut off is an event.
+    ends = [end for end, record in Segment(spoilt).read()[0] if record.table == "events"]
+    assert len(ends) == 5
+    spoilt.write_bytes(spoil(spoilt.read_bytes()[: ends[-1]]))
+    content = spoilt.read_bytes()
+    client.server.start()
+    client.server.wait_for_engine(client.key)
+    whole = 4 if len(content) < ends[-1] else 5
+    until(lambda: client.counts() == {f"/{i}": 1 for i in range(whole)}, 20, client.server.said)
+    kept = [path for ending in ("torn", "damaged") for path in spoilt.parent.glob(f"*.{ending}")]
+    assert [path.read_bytes() for path in kept] == [content]
+    assert kept_as is None or kept[0].suffix == f".{kept_as}"
+    said = client.server.flask("doctor", check=False)
+    assert kept[0].name in said.stdout
+    assert said.returncode == (1 if kept[0].suffix == ".damaged" else 0)
+    assert client.send("after", "/after").status_code == 202
+    until(lambda: client.counts().get("/after") == 1, 20, client.server.said)
 
 
 def test_a_stop_under_load_loses_nothing(make):

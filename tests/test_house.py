@@ -13,12 +13,25 @@ from pixel.access import ENTRANCES, Scope
 HOME = Path(__file__).parent.parent
 #: From the ground up. A module may import what stands on its own floor or below.
 FLOORS = [
-    {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors", "breaker"},
+    {
+        "buckets",
+        "clock",
+        "geo",
+        "ids",
+        "currencies",
+        "redaction",
+        "sources",
+        "agents",
+        "envelope",
+        "errors",
+        "telemetry",
+        "breaker",
+    },
     {"database", "postgresql", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"},
-    {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices"},
-    {"access_log", "demo", "doctor", "jobs", "move"},
+    {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices", "erasure", "export"},
+    {"access_log", "backup", "demo", "doctor", "health", "jobs", "move"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},
     {"app", "serving"},
 ]

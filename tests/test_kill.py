@@ -134,7 +134,7 @@ def counted(server, key):
             f"{server.url}/api/v1/pixel/metrics/p_top_pages",
             params={"limit": 1000, "offset": len(rows), "bots": "include"}, headers=headers, timeout=30,
         )  # fmt: skip
-        assert response.status_code == 200, response.text
+        assert response.status_code == 200, response.text + server.said()
         page = response.json()["data"]["data"]
         rows += page
         if not page:

@@ -6,47 +6,31 @@ from datetime import UTC, datetime
 
 import click
 from flask import current_app
-from flask.cli import AppGroup, with_appcontext
-from sqlalchemy.exc import NoResultFound, OperationalError
+from flask.cli import with_appcontext
 from tqdm import tqdm
 
 from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
 from pixel.access import Scope
+from pixel.cli import data, safety
+from pixel.cli.group import Group
 from pixel.cli.move import move_installation
-from pixel.errors import PixelError
 from pixel.extensions import warehouse
 
-
-class _Group(AppGroup):
-    """Commands whose refusals are one sentence, not a traceback."""
-
-    def invoke(self, context):
-        try:
-            return super().invoke(context)
-        except PixelError as error:
-            raise click.ClickException(error.message) from None
-        except (ValueError, NoResultFound) as error:
-            raise click.ClickException(str(error)) from None
-        except OperationalError as error:
-            raise click.ClickException(f"{error.orig}. Is the database made? flask --app app db upgrade") from None
-
-
-workspace = _Group("workspace", help="Workspaces.")
-user = _Group("user", help="People.")
-website = _Group("website", help="Websites.")
-key = _Group("key", help="API keys.")
-mail_ = _Group("mail", help="Mail to people.")
-request = _Group("request", help="The request log.")
-import_ = _Group("import", help="History from elsewhere.")
+workspace = Group("workspace", help="Workspaces.")
+user = Group("user", help="People.")
+website = Group("website", help="Websites.")
+key = Group("key", help="API keys.")
+mail_ = Group("mail", help="Mail to people.")
+request = Group("request", help="The request log.")
+import_ = Group("import", help="History from elsewhere.")
 
 
 def register(app):
     """Add the commands to `flask --app app`."""
-    for group in (workspace, user, website, key, mail_, request, import_):
+    for group in (workspace, user, website, key, mail_, request, import_, data.erase):
         app.cli.add_command(group)
-    app.cli.add_command(_doctor)
-    app.cli.add_command(_demo)
-    app.cli.add_command(move_installation)
+    for command in (_doctor, _demo, data.export_events, safety.write_backup, safety.restore_backup, move_installation):
+        app.cli.add_command(command)
     # A command that was the engine lets go of the folder before it ends.
     app.cli.result_callback()(lambda *_, **__: warehouse.stop())
 

@@ -1,8 +1,11 @@
-"""The way in for people: signing in and out, one-time links. Anyone may enter."""
+"""The way in for people: signing in and out, one-time links; and for programs that ask how the server is.
+
+Anyone may enter.
+"""
 
 from flask import Blueprint, current_app, flash, g, redirect, render_template, request, session
 
-from pixel import access, errors, links, mail, members, pages, redaction, sessions, workspaces
+from pixel import access, envelope, errors, health, links, mail, members, pages, redaction, sessions, workspaces
 from pixel.front import forms
 
 front = Blueprint("front", __name__)
@@ -16,6 +19,32 @@ def home():
     if person is None:
         return redirect("/sign-in", 303)
     return redirect("/settings/api-keys" if person.workspace else "/account", 303)
+
+
+@front.get("/healthz")
+def healthz():
+    """Whether this process answers. No store is asked."""
+    g.entry.is_probe = True
+    return envelope.success({"alive": True}, g.entry.request_id)
+
+
+@front.get("/readyz")
+def readyz():
+    """Whether this server can do its work, and for its operator what stands in the way."""
+    g.entry.is_probe = True
+    ready, checks = health.ready()
+    told = {"checks": checks} if access.is_operator() else {}
+    if not ready:
+        raise errors.ServiceUnavailable("This server is not ready.", **told)
+    return envelope.success({"ready": True, **told}, g.entry.request_id)
+
+
+@front.get("/metrics")
+def show_metrics():
+    """How the server is doing, for Prometheus."""
+    g.entry.is_probe = True
+    access.refuse_unless_operator()
+    return current_app.response_class(health.metrics(), content_type=health.CONTENT_TYPE)
 
 
 @front.get("/sign-in")

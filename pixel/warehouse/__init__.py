@@ -92,9 +92,50 @@ class Warehouse:
         """How the engine is: pid, bytes and seconds that the journal is ahead of the warehouse, the last failure."""
         return orjson.loads(self._ask("status"))
 
+    def probe(self, seconds):
+        """As `status`, within so many seconds and past all that waits. Raises OSError or EOFError."""
+        from pixel.warehouse import line
+
+        return self.status() if self._engine else orjson.loads(line.probe(self.folder, seconds))
+
+    def lag(self):
+        """How far it is behind the journal, engine or not: (bytes, seconds). Raises OSError or sqlite3.Error."""
+        from pixel.warehouse import loader
+
+        return loader.lag(self.journal_folder, self.folder / "loader.sqlite")
+
     def load(self):
         """Load what the journal holds now, and return when it is loaded. Raises AnalyticsError."""
         self._ask("load")
+
+    def export(self, sql, parameters, format, path):
+        """Have the rows of a query written into a new file, in a format of ClickHouse's.
+
+        Raises AnalyticsError.
+        """
+        self._ask("export", sql, parameters, format, path)
+
+    def erase(self, workspace_id, website_ids, visitor_ids):
+        """Take visitors out of the warehouse, the journal and the request log: how many rows, as {place: number}.
+
+        Whatever was acknowledged before this was called is gone when it returns. Raises AnalyticsError.
+        """
+        return orjson.loads(self._ask("erase", workspace_id, website_ids, visitor_ids))
+
+    def snapshot(self):
+        """Set the warehouse aside as it is now, with everything that was acknowledged: see `snapshot.take`.
+
+        It takes hardly any room, until `leave_snapshot()`. Raises AnalyticsError.
+        """
+        return orjson.loads(self._ask("snapshot"))
+
+    def leave_snapshot(self):
+        """Forget what was set aside. Raises AnalyticsError."""
+        self._ask("leave_snapshot")
+
+    def take_in(self, folders):
+        """Copy parts, from one folder for each table, into this warehouse. Raises AnalyticsError."""
+        self._ask("take_in", folders)
 
     def _open(self):
         return self._remote or Embedded(self.folder / "data")

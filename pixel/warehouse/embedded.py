@@ -26,6 +26,14 @@ SETTINGS = {
     "compile_aggregate_expressions": 0,
     "compile_sort_description": 0,
 }
+#: An export may take its time, but not the memory of everything else.
+EXPORT = {
+    "max_execution_time": 3600,
+    "max_threads": 1,
+    "max_block_size": 8192,
+    "max_bytes_before_external_sort": 64 << 20,
+    "format_csv_null_representation": "",
+}
 _TABLES = Path(__file__).parent / "tables"
 
 
@@ -35,6 +43,8 @@ class Embedded:
     #: How long it knows again a block that is inserted once more, and how long an insert may go on after who asked for
     #: it has been told of a failure or has died. It does neither: it lives and dies with who asks.
     REMEMBERS_SECONDS = STRAGGLES_SECONDS = 0
+    #: Whether its files are here, and whether visitors can be taken out of it.
+    IS_HERE = CAN_ERASE = True
 
     def __init__(self, folder):
         # Here and not above: only the engine's process pays the seconds and megabytes of this import.
@@ -55,12 +65,25 @@ class Embedded:
 
     def query(self, sql, parameters):
         """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
-        with _translated(), self._readers.one() as client:
+        with translated(), self._readers.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
+
+    def export(self, sql, parameters, format, path):
+        """Have the engine write the rows of a query into a new file, in one of its formats.
+
+        Rows are sorted on disk when there are many, so memory stays as it is. Raises AnalyticsError.
+        """
+        named = path.replace("\\", "\\\\").replace("'", "\\'")
+        with translated():
+            client = self._open(settings=SETTINGS | EXPORT)
+            try:
+                client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
+            finally:
+                client.close()
 
     def patient_query(self, sql, parameters):
         """As `query`, for what may take longer than a report."""
-        with _translated():
+        with translated():
             return self._writer.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def rows(self, sql):
@@ -74,9 +97,9 @@ class Embedded:
         """
         self._writer.raw_insert(table, insert_block=rows, fmt="JSONEachRow")
 
-    def command(self, sql):
+    def command(self, sql, parameters=None):
         """Run one statement that answers nothing."""
-        self._writer.command(sql)
+        self._writer.command(sql, parameters=parameters)
 
     def close(self):
         self._readers.close()
@@ -103,7 +126,8 @@ def statements(sql):
 
 
 @contextmanager
-def _translated():
+def translated():
+    """Raise AnalyticsError for whatever the client raises."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     try:

@@ -5,15 +5,19 @@ import ctypes
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
+from pixel import journal, telemetry
 from pixel.errors import AnalyticsError
-from pixel.warehouse import line
+from pixel.warehouse import eraser, line, snapshot
+from pixel.warehouse.embedded import translated
 from pixel.warehouse.loader import Loader
 
 #: Between two loads: each makes a part in the warehouse, and a report may be this much behind.
@@ -43,6 +47,16 @@ class Engine:
             os.close(self._lock)
             raise
         self._loader = Loader(self._warehouse, journal_folder, self.folder / "loader.sqlite", shared)
+        self._actions = {
+            "query": self._warehouse.query,
+            "status": self._status,
+            "load": self._load,
+            "export": self._warehouse.export,
+            "erase": self._erase,
+            "snapshot": self._snapshot,
+            "leave_snapshot": self._leave_snapshot,
+            "take_in": self._take_in,
+        }
         self._stopping = threading.Event()
         self._loading = threading.Lock()
         self._jobs = []
@@ -64,8 +78,8 @@ class Engine:
         self._at_stop.append(call)
 
     def ask(self, action, *arguments):
-        """Answer one question as bytes: query(sql, parameters), status() or load(). Raises AnalyticsError."""
-        return {"query": self._warehouse.query, "status": self._status, "load": self._load}[action](*arguments)
+        """Answer one question, of `_actions`, as bytes. Raises AnalyticsError."""
+        return self._actions[action](*arguments)
 
     def command(self, sql):
         """Run a statement that answers nothing, between two loads."""
@@ -88,7 +102,9 @@ class Engine:
         while not self._stopping.wait(LOAD_SECONDS):
             try:
                 self._load()
+                telemetry.flush()
             except AnalyticsError as error:
+                telemetry.count("pixel_load_failures")
                 _LOG.error("load failed: %s", error.__cause__ or error)
                 self._stopping.wait(1)
             except Exception:
@@ -111,6 +127,48 @@ class Engine:
             self._failure = ""
         except AnalyticsError as error:
             self._failure = str(error.__cause__ or error)
+
+    def _erase(self, workspace_id, website_ids, visitor_ids):
+        """Load what there is, take some visitors out of everything, and tell how much that was as JSON."""
+        if not self._warehouse.CAN_ERASE:
+            raise AnalyticsError("Visitors cannot be erased from a cluster by this command.")
+        with self._all_loaded():
+            found = eraser.erase(self._warehouse, self._loader, workspace_id, website_ids, visitor_ids)
+        return orjson.dumps(found)
+
+    def _snapshot(self):
+        """Load what there is, set the warehouse aside as it is then, and tell where as JSON."""
+        self._refuse_unless_here()
+        with self._all_loaded():
+            return orjson.dumps(snapshot.take(self._warehouse, self.folder, self.folder / "loader.sqlite"))
+
+    def _leave_snapshot(self):
+        with self._loading, translated():
+            snapshot.leave(self._warehouse, self.folder)
+
+    def _take_in(self, folders):
+        """Copy the parts in some folders, by table, into the warehouse."""
+        self._refuse_unless_here()
+        with self._loading, translated():
+            parts = {}
+            for table, folder in folders.items():
+                found = sorted(path for path in Path(folder).glob("*") if path.is_dir())
+                for path in found:
+                    shutil.copytree(path, snapshot.detached(self._warehouse, table) / path.name)
+                parts[table] = [path.name for path in found]
+            snapshot.attach(self._warehouse, parts)
+
+    def _refuse_unless_here(self):
+        if not self._warehouse.IS_HERE:
+            raise AnalyticsError("The warehouse is a ClickHouse server: it is backed up and restored by its own means.")
+
+    @contextmanager
+    def _all_loaded(self):
+        """Hold up the loader when all is loaded that was acknowledged before, and all that was answered is logged."""
+        time.sleep(4 * journal.FLUSH_SECONDS)
+        with self._loading, translated():
+            self._loader.load()
+            yield
 
     def _run_jobs_for_ever(self):
         while not self._stopping.wait(LOAD_SECONDS):

@@ -13,6 +13,8 @@ import orjson
 from pixel.errors import AnalyticsError
 
 ANSWER_SECONDS = 12
+#: What rewrites or copies everything may take this long.
+LONG_SECONDS = {"export": 3600, "erase": 3600, "snapshot": 3600, "leave_snapshot": 600, "take_in": 3600}
 #: A killed engine is back after a second or two; asking callers wait this long before they are told.
 CONNECT_SECONDS = 0.5
 #: Calls that may wait for the engine at once in one process, so that threads are left for taking events.
@@ -44,17 +46,17 @@ class Line:
         if not self._calls.acquire(timeout=ANSWER_SECONDS):
             raise AnalyticsError("The analytics warehouse is busy.")
         try:
-            return self._exchange(orjson.dumps([action, *arguments]))
+            return self._exchange(orjson.dumps([action, *arguments]), LONG_SECONDS.get(action, ANSWER_SECONDS))
         finally:
             self._calls.release()
 
-    def _exchange(self, question):
+    def _exchange(self, question, seconds):
         # A connection that was open before may lead to an engine that has died since: one new one is tried.
         for connection in (getattr(self._local, "connection", None), None):
             try:
                 connection = connection or self._connect()
                 connection.send_bytes(question)
-                if not connection.poll(ANSWER_SECONDS):
+                if not connection.poll(seconds):
                     raise TimeoutError
                 answer = connection.recv_bytes()
                 break
@@ -84,6 +86,18 @@ class Line:
         if connection := getattr(self._local, "connection", None):
             connection.close()
             self._local.connection = None
+
+
+def probe(folder, seconds):
+    """The status of a warehouse folder's engine, as bytes, over a connection of its own: no report is waited for.
+
+    Raises OSError or EOFError when it does not answer in time.
+    """
+    with Client(address(folder), "AF_UNIX") as connection:
+        connection.send_bytes(orjson.dumps(["status"]))
+        if not connection.poll(seconds):
+            raise TimeoutError(f"no answer within {seconds} s")
+        return connection.recv_bytes()[1:]
 
 
 class Switchboard:

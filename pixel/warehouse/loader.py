@@ -29,7 +29,7 @@ from pathlib import Path
 
 import orjson
 
-from pixel import clock, journal
+from pixel import clock, journal, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import claims
 from pixel.warehouse.embedded import parsed
@@ -74,7 +74,7 @@ class Loader:
 
     def __init__(self, warehouse, folder, index_path, shared=None):
         self._warehouse = warehouse
-        self._folder = Path(folder)
+        self.folder = self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = sqlite3.connect(index_path, isolation_level=None, check_same_thread=False)
         self._index.execute("PRAGMA journal_mode=WAL")
@@ -107,6 +107,10 @@ class Loader:
         """Rows loaded and duplicates dropped since the start, bytes behind, and the last failure while it lasts."""
         return self._status | {"behind_bytes": sum(map(self._behind, self._folder.glob("*.journal")))}
 
+    def reached(self):
+        """How far each journal file is loaded, as [(path, bytes)]."""
+        return [(path, self._taken.get(path.name, journal.HEADER.size)) for path in self._folder.glob("*.journal")]
+
     def close(self):
         self._claims.close()
         self._index.close()
@@ -118,6 +122,7 @@ class Loader:
             self._begin(reached)
             self._insert(self._claim(records))
             self._settle()
+            telemetry.observe("pixel_load_lag_seconds", clock.seconds() - min(r.received for *_, r in records) / 1000)
         self._remove_loaded(more)
         return more
 
@@ -175,6 +180,11 @@ class Loader:
         kept = path.rename(path.with_suffix(".damaged"))
         _LOG.error("%s What follows is not loaded; the file is kept as %s.", damage, kept.name)
 
+    def _keep_torn(self, path):
+        """Keep a file that ends within a record: a crash leaves that of one never acknowledged, and a cut does too."""
+        kept = path.rename(path.with_suffix(".torn"))
+        _LOG.warning("%s ends within a record. All before it is loaded; the file is kept as %s.", path.name, kept.name)
+
     def _known_segments(self):
         """The journal's files."""
         paths = {path.name: path for path in self._folder.glob("*.journal")}
@@ -230,7 +240,9 @@ class Loader:
         failure, worked = None, False
         for table, block in self._blocks(fresh, arrived):
             try:
-                self._status["loaded"] += self._insert_block(table, block)
+                loaded = self._insert_block(table, block)
+                self._status["loaded"] += loaded
+                telemetry.count("pixel_loaded_rows", table, amount=loaded)
                 self._most_rows, worked = self._most_rows * 2, True
             except AnalyticsError as error:
                 # After one that went in, it may have been too large; after one that did not, the warehouse is away.
@@ -299,6 +311,7 @@ class Loader:
     def _tell_repeated(self):
         """Note how many events of each website were not counted again. When that fails it is not tried again."""
         repeated, self._repeated = self._repeated, []
+        telemetry.count("pixel_events_dropped", "duplicate", amount=len(repeated))
         rows = {}
         try:
             for record in repeated:
@@ -381,7 +394,10 @@ class Loader:
             if more and self._behind(segment.path):
                 continue
             if segment.is_final() and not self._read(segment)[0] and segment.path.exists():
-                segment.path.unlink()
+                if self._behind(segment.path):
+                    self._keep_torn(segment.path)
+                else:
+                    segment.path.unlink()
                 self._index.execute("DELETE FROM files WHERE name = ?", (name,))
                 for known in (self._taken, self._bounds, self._segments):
                     known.pop(name, None)
@@ -401,6 +417,35 @@ class Loader:
             self._index.execute("ROLLBACK")
             raise
         self._index.execute("COMMIT")
+
+
+def lag(folder, index_path):
+    """How far the warehouse is behind a journal folder: (bytes, seconds since the oldest record came, or 0).
+
+    It reads what the loader has written down, so it tells even when no engine answers. Raises OSError or sqlite3.Error.
+    """
+    taken, behind, oldest = _taken(index_path), 0, None
+    for path in Path(folder).glob("*.journal"):
+        reached = taken.get(path.name, journal.HEADER.size)
+        try:
+            waiting = path.stat().st_size - reached
+            received = journal.received_at(path, reached) if waiting > 0 else None
+        except FileNotFoundError:
+            continue
+        behind += max(0, waiting)
+        oldest = min(filter(None, (oldest, received)), default=None)
+    return behind, max(0.0, clock.seconds() - oldest / 1000) if oldest else 0.0
+
+
+def _taken(index_path):
+    """How far each journal file is loaded, as {name: bytes}."""
+    if not Path(index_path).exists():
+        return {}
+    index = sqlite3.connect(f"file:{index_path}?mode=ro", uri=True, timeout=0.5)
+    try:
+        return dict(index.execute("SELECT name, taken FROM files"))
+    finally:
+        index.close()
 
 
 def _order(segment, record):

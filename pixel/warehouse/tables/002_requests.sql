@@ -31,7 +31,10 @@ CREATE TABLE IF NOT EXISTS requests (
 ENGINE = MergeTree
 PARTITION BY toYYYYMMDD(at)
 ORDER BY request_id
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1,
+    min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1,
+    cleanup_delay_period = 1, cleanup_delay_period_random_add = 0, max_cleanup_delay_period = 2,
+    index_granularity = 1024;
 
 ALTER TABLE requests
     ADD COLUMN IF NOT EXISTS user_id LowCardinality(String),

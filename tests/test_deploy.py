@@ -1,0 +1,189 @@
+"""The files in deploy/: the proxies as they are shipped, in front of a real server, and the unit as systemd reads it."""
+
+import getpass
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from pixel.api import events
+from tests.server import HOME, Server, _free_port, until
+
+DEPLOY = HOME / "deploy"
+
+
+def need(program):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed.")
+
+
+def nginx(folder, port, behind):
+    """nginx's command, with the shipped part of its configuration in a server of its own."""
+    need("nginx")
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    upstream = re.search(r"upstream pixel \{.*?\n\}", (DEPLOY / "nginx/pixel.conf").read_text(), re.S)[0]
+    (folder / "nginx.conf").write_text(f"""
+        user {getpass.getuser()}; pid {folder}/pid; daemon off; worker_processes 1; error_log {folder}/error.log;
+        events {{ worker_connections 4096; }}
+        http {{
+            {temporary} access_log off;
+            {upstream.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")}
+            server {{ listen 127.0.0.1:{port}; include {DEPLOY}/nginx/pixel-proxy.inc; }}
+        }}""")
+    return ["nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+
+
+def caddy(folder, port, behind):
+    """Caddy's command, with the shipped configuration on a port without TLS."""
+    need("caddy")
+    text = (DEPLOY / "Caddyfile").read_text()
+    text = text.replace("pixel.example.com {", f"http://127.0.0.1:{port} {{").replace(
+        "127.0.0.1:8000", f"127.0.0.1:{behind}"
+    )
+    text = text.replace("{\n\tservers", "{\n\tadmin off\n\tservers", 1)
+    version = subprocess.run(["caddy", "version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, re.search(r"(\d+)\.(\d+)", version).groups())) < (2, 7):
+        # As it was called before.
+        text = text.replace("request_buffers 12MB", "buffer_requests\n\t\tmax_buffer_size 12MB")
+    (folder / "Caddyfile").write_text(text)
+    return ["caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def front(request, tmp_path_factory):
+    """A server behind a proxy: (the proxy's port, website, key, server)."""
+    tmp_path = tmp_path_factory.mktemp("front")
+    server, port = Server(tmp_path / "instance", TRUSTED_HOPS="1"), _free_port()
+    command = request.param(tmp_path, port, server.port)
+    _, website, key = server.set_up()
+    server.start()
+    with open(tmp_path / "proxy.log", "w") as log:
+        proxy = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until(
+            lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200,
+            30,
+            (tmp_path / "proxy.log").read_text,
+        )
+        yield port, website, key, server
+    finally:
+        proxy.terminate()
+        proxy.wait(30)
+        server.stop()
+
+
+def event(website, number):
+    return json.dumps({"website_id": website, "name": "pageview", "path": "/", "event_id": f"e{number}"}).encode()
+
+
+class Slow:
+    """A client that has sent half of its body."""
+
+    def __init__(self, port, key, body):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        head = (
+            f"POST /api/v1/pixel/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.rest = body[20:]
+        self.socket.sendall(head.encode() + body[:20])
+
+    def finish(self):
+        """The status of the answer, once the rest is sent."""
+        with self.socket:
+            self.socket.sendall(self.rest)
+            return int(self.socket.makefile("rb").readline().split()[1])
+
+
+def slow_clients(front, number):
+    port, website, key, _ = front
+    slow = [Slow(port, key, event(website, f"{number}-{i}")) for i in range(number)]
+    time.sleep(0.5)
+    with httpx.Client(
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"}, timeout=10
+    ) as http:
+        for i in range(20):
+            sent = http.post(f"http://127.0.0.1:{port}/api/v1/pixel/events", content=event(website, f"fast{i}"))
+            assert sent.status_code == 202
+    assert [client.finish() for client in slow] == [202] * number
+
+
+def test_a_hundred_clients_that_send_slowly_hold_up_nobody(front):
+    slow_clients(front, 100)
+
+
+@pytest.mark.soak
+def test_five_hundred_clients_that_send_slowly_hold_up_nobody(front):
+    slow_clients(front, 500)
+
+
+def test_bodies_are_taken_and_refused_as_without_a_proxy(front):
+    port, website, key, _ = front
+    address, headers = f"http://127.0.0.1:{port}/api/v1/pixel/events", {"Authorization": f"Bearer {key}"}
+    padding = b" " * (9 << 20)
+    batch = b'{"events":[' + event(website, "big") + b"]}" + padding
+    json_type = headers | {"Content-Type": "application/json"}
+    assert httpx.post(address + "/batch", content=batch, headers=json_type, timeout=60).status_code == 202
+    for megabytes in (11, 13):
+        response = httpx.post(address + "/batch", content=b" " * (megabytes << 20), headers=json_type, timeout=60)
+        assert response.status_code == 413
+        assert megabytes == 13 or response.json()["error"]["code"] == "payload_too_large"
+
+
+def test_the_callers_address_is_the_one_the_proxy_saw(front):
+    port, _, key, server = front
+    made_up = {"X-Forwarded-For": "8.8.8.8", "Forwarded": "for=8.8.8.8", "Authorization": f"Bearer {key}"}
+    sent = httpx.get(f"http://127.0.0.1:{port}/api/v1/me", headers=made_up)
+    assert sent.status_code == 200
+    row = json.loads(server.flask("request", "show", sent.headers["X-Request-Id"]))
+    assert row["address"] == "127.0.0.0"
+    # And so the numbers are shown to who calls from this machine, through our proxy.
+    assert httpx.get(f"http://127.0.0.1:{port}/metrics", headers=made_up).status_code == 200
+
+
+def test_nginx_reads_the_whole_configuration(tmp_path):
+    need("nginx")
+    need("openssl")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=x",
+         "-keyout", tmp_path / "privkey.pem", "-out", tmp_path / "fullchain.pem"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    text = (DEPLOY / "nginx/pixel.conf").read_text().replace("/etc/letsencrypt/live/pixel.example.com", str(tmp_path))
+    text = text.replace("/etc/nginx/conf.d/pixel-proxy.inc", str(DEPLOY / "nginx/pixel-proxy.inc")).replace(
+        "443", str(_free_port())
+    )
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid; events {{}} http {{ {text} }}")
+    done = subprocess.run(
+        ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_systemd_reads_the_unit(tmp_path):
+    need("systemd-analyze")
+    text = (DEPLOY / "pixel.service").read_text()
+    # The program and its user are on the machine that it is for.
+    text = re.sub(r"/opt/pixel/\.venv/bin/\w+", "/bin/true", text).replace("=pixel\n", "=root\n", 2)
+    (tmp_path / "pixel.service").write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "pixel.service"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pixel.service" not in done.stderr
+
+
+def test_the_proxies_let_through_what_the_server_takes():
+    taken = events.accept_batch.most_bytes
+    texts = [(DEPLOY / name).read_text() for name in ("nginx/pixel-proxy.inc", "Caddyfile")]
+    limits = [re.search(r"(?:client_max_body_size|max_size) (\d+)m", text, re.I)[1] for text in texts]
+    assert [int(limit) << 20 > taken for limit in limits] == [True, True]
+    assert f'"limit_bytes":{taken}' in texts[0]
