@@ -1,5 +1,6 @@
 """Real servers with a ClickHouse server for a warehouse, alone and several with one PostgreSQL: what a 202 promises."""
 
+import json
 import os
 import random
 import time
@@ -209,3 +210,21 @@ def rehearse(make, front, kills):
     print(f"\nseed {seed}: {dict(done)}; {said}")
     assert acknowledged > 5 * kills
     assert (lost, doubled) == (0, 0), f"seed {seed}"
+
+
+def test_what_needs_the_rows_or_the_files_works_or_says_why_not(make, front, tmp_path):
+    [client] = make()
+    for visitor in ("ada", "bob"):
+        assert client.send(f"of-{visitor}", f"/{visitor}", visitor_id=visitor).status_code == 202
+    client.paths()
+    exported = tmp_path / "exported"
+    client.server.flask("export", str(exported), "--website", client.website, "--format", "ndjson")
+    written = "".join(path.read_text() for path in exported.rglob("*.ndjson"))
+    assert sorted(json.loads(line)["visitor_id"] for line in written.splitlines()) == ["ada", "bob"]
+    client.server.flask("erase", "visitor", "ada", "--website", client.website)
+    assert front.ask("SELECT visitor_id FROM events") == [{"visitor_id": "bob"}]
+    assert front.ask("SELECT count() AS n FROM requests WHERE position(request_body, 'ada') > 0") == [{"n": 0}]
+    refused = client.server.flask("backup", str(tmp_path / "kept"), check=False)
+    assert refused.returncode == 1
+    assert "by its own means" in refused.stderr
+    assert "Traceback" not in refused.stderr
