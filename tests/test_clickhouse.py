@@ -196,7 +196,9 @@ def rehearse(make, front, kills):
             else:
                 for pid in server.children()["engine"]:
                     kill(pid)
+    front.plan()
     server.wait_for_engine(key, seconds=60)
+    # What has failed for long enough is tried again a minute after its last try.
     until(lambda: server.behind() == 0, 150, server.said)
     paths = counted(server, key)
     acknowledged = lost = doubled = 0
