@@ -6,9 +6,11 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from pixel.warehouse import line
 from tests import stores
 from tests.clickhouse_front import PASSWORD, Front
 from tests.server import Server, kill, until
@@ -41,6 +43,8 @@ def make(tmp_path, front):
             server.start()
         for server in servers:
             server.wait_for_engine(key)
+            # Reports are answered by the warehouse itself; the engine listens when its loader is open.
+            until(Path(line.address(server.instance / "warehouse")).exists, 30, server.said)
         return [Client(server, key, website) for server in servers]
 
     yield start
