@@ -16,6 +16,8 @@ SHARDED_BY = {
 #: How many blocks a table on a server knows again; a replicated one knows 10,000 as it is.
 _REMEMBERED_BLOCKS = 10_000
 
+#: What tells a table that keeps rows from one that holds them for a moment.
+_KEPT = "ENGINE = MergeTree\n"
 _CREATE = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 _ALTER = re.compile(r"^ALTER TABLE (\w+)", re.MULTILINE)
 _REPLACE = re.compile(r"^CREATE OR REPLACE (VIEW|FUNCTION) (\w+)", re.MULTILINE)
@@ -23,18 +25,19 @@ _REPLACE = re.compile(r"^CREATE OR REPLACE (VIEW|FUNCTION) (\w+)", re.MULTILINE)
 
 def for_server(statement):
     """A statement of `tables/` for a single server."""
-    if _CREATE.search(statement):
+    if _CREATE.search(statement) and _KEPT in statement:
         return f"{statement}, non_replicated_deduplication_window = {_REMEMBERED_BLOCKS}"
     return statement
 
 
 def for_cluster(statement, cluster):
     """The statements that do on all servers of a cluster what one of `tables/` does. Raises ValueError."""
-    if created := _CREATE.search(statement):
+    if (created := _CREATE.search(statement)) and _KEPT not in statement:
+        return [statement.replace(created[0], f"{created[0]} ON CLUSTER '{cluster}'", 1)]
+    if created:
         local = on_local(statement, cluster)
-        assert local.count("ENGINE = MergeTree\n") == 1, local
         path = "/clickhouse/tables/{shard}/{database}/{table}"
-        replicated = local.replace("ENGINE = MergeTree\n", f"ENGINE = ReplicatedMergeTree('{path}', '{{replica}}')\n")
+        replicated = local.replace(_KEPT, f"ENGINE = ReplicatedMergeTree('{path}', '{{replica}}')\n")
         return [replicated, _distributed(created[1], cluster)]
     if altered := _ALTER.search(statement):
         # A distributed table has no data, and is made anew with the columns that the local one has now.

@@ -27,7 +27,7 @@ SETTINGS = {
     "compile_sort_description": 0,
 }
 #: An export may take its time, but not the memory of everything else.
-_EXPORT = {
+EXPORT = {
     "max_execution_time": 3600,
     "max_threads": 1,
     "max_block_size": 8192,
@@ -40,10 +40,11 @@ _TABLES = Path(__file__).parent / "tables"
 class Embedded:
     """An open engine. One client a thread at a time: clients are handed out and given back."""
 
-    is_embedded = True
     #: How long it knows again a block that is inserted once more, and how long an insert may go on after who asked for
     #: it has been told of a failure or has died. It does neither: it lives and dies with who asks.
     REMEMBERS_SECONDS = STRAGGLES_SECONDS = 0
+    #: Whether its files are here, and whether visitors can be taken out of it.
+    IS_HERE = CAN_ERASE = True
 
     def __init__(self, folder):
         # Here and not above: only the engine's process pays the seconds and megabytes of this import.
@@ -74,7 +75,7 @@ class Embedded:
         """
         named = path.replace("\\", "\\\\").replace("'", "\\'")
         with translated():
-            client = self._open(settings=SETTINGS | _EXPORT)
+            client = self._open(settings=SETTINGS | EXPORT)
             try:
                 client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
             finally:

@@ -51,15 +51,12 @@ class Engine:
             "query": self._warehouse.query,
             "status": self._status,
             "load": self._load,
+            "export": self._warehouse.export,
+            "erase": self._erase,
+            "snapshot": self._snapshot,
+            "leave_snapshot": self._leave_snapshot,
+            "take_in": self._take_in,
         }
-        if self._warehouse.is_embedded:
-            self._actions |= {
-                "export": self._warehouse.export,
-                "erase": self._erase,
-                "snapshot": self._snapshot,
-                "leave_snapshot": self._leave_snapshot,
-                "take_in": self._take_in,
-            }
         self._stopping = threading.Event()
         self._loading = threading.Lock()
         self._jobs = []
@@ -82,8 +79,6 @@ class Engine:
 
     def ask(self, action, *arguments):
         """Answer one question, of `_actions`, as bytes. Raises AnalyticsError."""
-        if action not in self._actions:
-            raise AnalyticsError("That is for the embedded warehouse. A ClickHouse server has its own ways to do it.")
         return self._actions[action](*arguments)
 
     def command(self, sql):
@@ -125,14 +120,25 @@ class Engine:
                 raise AnalyticsError(self._failure)
             self._loader.load()
 
+    def _set_up(self):
+        """Make the tables; a server that is away gets them when it is back."""
+        try:
+            self._warehouse.set_up()
+            self._failure = ""
+        except AnalyticsError as error:
+            self._failure = str(error.__cause__ or error)
+
     def _erase(self, workspace_id, website_ids, visitor_ids):
         """Load what there is, take some visitors out of everything, and tell how much that was as JSON."""
+        if not self._warehouse.CAN_ERASE:
+            raise AnalyticsError("Visitors cannot be erased from a cluster by this command.")
         with self._all_loaded():
             found = eraser.erase(self._warehouse, self._loader, workspace_id, website_ids, visitor_ids)
         return orjson.dumps(found)
 
     def _snapshot(self):
         """Load what there is, set the warehouse aside as it is then, and tell where as JSON."""
+        self._refuse_unless_here()
         with self._all_loaded():
             return orjson.dumps(snapshot.take(self._warehouse, self.folder, self.folder / "loader.sqlite"))
 
@@ -142,6 +148,7 @@ class Engine:
 
     def _take_in(self, folders):
         """Copy the parts in some folders, by table, into the warehouse."""
+        self._refuse_unless_here()
         with self._loading, translated():
             parts = {}
             for table, folder in folders.items():
@@ -151,6 +158,10 @@ class Engine:
                 parts[table] = [path.name for path in found]
             snapshot.attach(self._warehouse, parts)
 
+    def _refuse_unless_here(self):
+        if not self._warehouse.IS_HERE:
+            raise AnalyticsError("The warehouse is a ClickHouse server: it is backed up and restored by its own means.")
+
     @contextmanager
     def _all_loaded(self):
         """Hold up the loader when all is loaded that was acknowledged before, and all that was answered is logged."""
@@ -158,14 +169,6 @@ class Engine:
         with self._loading, translated():
             self._loader.load()
             yield
-
-    def _set_up(self):
-        """Make the tables; a server that is away gets them when it is back."""
-        try:
-            self._warehouse.set_up()
-            self._failure = ""
-        except AnalyticsError as error:
-            self._failure = str(error.__cause__ or error)
 
     def _run_jobs_for_ever(self):
         while not self._stopping.wait(LOAD_SECONDS):

@@ -3,13 +3,14 @@
 import io
 import logging
 import re
+import shutil
 from contextlib import contextmanager
 from functools import partial
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pixel.errors import AnalyticsError
 from pixel.warehouse import cluster
-from pixel.warehouse.embedded import QUERIES, QUERY_SECONDS, SETTINGS, definitions
+from pixel.warehouse.embedded import EXPORT, QUERIES, QUERY_SECONDS, SETTINGS, definitions
 from pixel.warehouse.loader import ABOUT_A_ROW, OutcomeUnknown
 from pixel.warehouse.pool import Clients
 
@@ -57,14 +58,16 @@ class Remote:
     the tables on all servers of that cluster.
     """
 
-    is_embedded = False
     #: How long it surely knows a block again; and how long an insert may go on that was not answered: until the server
     #: gives it up, and as long again for one that was late to begin.
     REMEMBERS_SECONDS = 60
     STRAGGLES_SECONDS = 2 * INSERT_SECONDS
+    IS_HERE = False
 
     def __init__(self, url):
         self._target, self._cluster = parse(url)
+        # What is erased is named in a table in memory, which a cluster has once for each server.
+        self.CAN_ERASE = not self._cluster
         on_cluster = _ON_CLUSTER if self._cluster else {}
         reading = _COMMON | SETTINGS | on_cluster
         self._readers = self._pool(QUERIES, reading, QUERY_SECONDS + 2)
@@ -88,7 +91,17 @@ class Remote:
         with _translated(), self._commanders.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
-    def insert(self, table, rows: bytes, token):
+    def export(self, sql, parameters, format, path):
+        """Write the rows of a query into a new file, in one of ClickHouse's formats. Raises AnalyticsError."""
+        with (
+            _translated(),
+            self._commanders.one() as client,
+            open(path, "xb") as file,
+            client.raw_stream(sql, parameters=parameters, settings=EXPORT, fmt=format) as rows,
+        ):
+            shutil.copyfileobj(rows, file)
+
+    def insert(self, table, rows: bytes, token=""):
         """Insert rows given as JSON objects, one a line; they are on disk when this returns.
 
         A block of the same token is not inserted again. Raises Refused with ClickHouse's `code`, OutcomeUnknown when it
@@ -104,9 +117,9 @@ class Remote:
             except ClickHouseError as error:
                 raise self._failure(error) from Failure(error)
 
-    def command(self, sql):
+    def command(self, sql, parameters=None):
         """Run one statement that answers nothing; one about a table, for all its rows. Raises AnalyticsError."""
-        self._run(cluster.on_local(sql, self._cluster) if self._cluster else sql)
+        self._run(cluster.on_local(sql, self._cluster) if self._cluster else sql, parameters)
 
     def close(self):
         for clients in (self._readers, self._inserters, self._commanders):
@@ -115,9 +128,9 @@ class Remote:
     def _made_for_it(self, statement):
         return cluster.for_cluster(statement, self._cluster) if self._cluster else [cluster.for_server(statement)]
 
-    def _run(self, sql):
+    def _run(self, sql, parameters=None):
         with _translated(), self._commanders.one() as client:
-            client.command(sql)
+            client.command(sql, parameters=parameters)
 
     def _pool(self, number, settings, answer_seconds):
         import clickhouse_connect
