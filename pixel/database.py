@@ -72,6 +72,11 @@ def now(session):
     return session.scalar(select(func.clock_timestamp())) if _is_postgresql(session.get_bind()) else clock.now()
 
 
+def has_model(thing, name, kind, _reflected, _compared):
+    """For Alembic: whether a table or an index is one of the models'. The loaders' `claims` are not."""
+    return (name if kind == "table" else getattr(thing, "table", thing).name) != "claims"
+
+
 def options(url):
     """How the engine for this URL is made."""
     # Values of a failed statement could be secrets, and error texts go to the log.

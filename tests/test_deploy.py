@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from pixel.api import events
-from tests.server import HOME, Server, _free_port, until
+from tests.server import HOME, Server, free_port, until
 
 DEPLOY = HOME / "deploy"
 
@@ -60,7 +60,7 @@ def caddy(folder, port, behind):
 def front(request, tmp_path_factory):
     """A server behind a proxy: (the proxy's port, website, key, server)."""
     tmp_path = tmp_path_factory.mktemp("front")
-    server, port = Server(tmp_path / "instance", TRUSTED_HOPS="1"), _free_port()
+    server, port = Server(tmp_path / "instance", TRUSTED_HOPS="1"), free_port()
     command = request.param(tmp_path, port, server.port)
     _, website, key = server.set_up()
     server.start()
@@ -158,7 +158,7 @@ def test_nginx_reads_the_whole_configuration(tmp_path):
     )  # fmt: skip
     text = (DEPLOY / "nginx/pixel.conf").read_text().replace("/etc/letsencrypt/live/pixel.example.com", str(tmp_path))
     text = text.replace("/etc/nginx/conf.d/pixel-proxy.inc", str(DEPLOY / "nginx/pixel-proxy.inc")).replace(
-        "443", str(_free_port())
+        "443", str(free_port())
     )
     (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid; events {{}} http {{ {text} }}")
     done = subprocess.run(

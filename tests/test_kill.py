@@ -127,13 +127,18 @@ def kill_something(server, random):
 
 
 def counted(server, key):
-    """How often each path is counted."""
+    """How often each path is counted. An engine that has just begun is waited for."""
     rows, headers = [], {"Authorization": f"Bearer {key}"}
     while len(rows) % 1000 == 0:
-        response = httpx.get(
-            f"{server.url}/api/v1/pixel/metrics/p_top_pages",
-            params={"limit": 1000, "offset": len(rows), "bots": "include"}, headers=headers, timeout=30,
-        )  # fmt: skip
+        asked = {"limit": 1000, "offset": len(rows), "bots": "include"}
+        deadline = time.monotonic() + 30
+        while True:
+            response = httpx.get(
+                f"{server.url}/api/v1/pixel/metrics/p_top_pages", params=asked, headers=headers, timeout=30
+            )
+            if response.status_code != 503 or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
         assert response.status_code == 200, response.text + server.said()
         page = response.json()["data"]["data"]
         rows += page

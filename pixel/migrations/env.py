@@ -2,9 +2,11 @@
 
 from alembic import context
 
-from pixel.database import db, migration
+from pixel.database import db, has_model, migration
 
 with migration() as connection:
-    context.configure(connection=connection, target_metadata=db.metadata, render_as_batch=True)
+    context.configure(
+        connection=connection, target_metadata=db.metadata, render_as_batch=True, include_object=has_model
+    )
     with context.begin_transaction():
         context.run_migrations()

@@ -125,6 +125,7 @@ def test_every_page_is_small_and_asks_no_other_host(site, chromium, things):
     asked = []
     person.page.on("response", lambda answer: asked.append((answer.url, len(answer.body()))))
     person.signs_in()
+    person.page.wait_for_load_state("networkidle")
     for path in SIGNED_IN[:1] + things[:1] + things[4:5]:
         asked.clear()
         person.opens(path)
