@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if "soak" not in item.keywords]
     if not os.environ.get("PIXEL_TESTS_DATABASE"):
         items[:] = [item for item in items if not item.get_closest_marker("postgresql")]
-    items.sort(key=lambda item: "last" in item.keywords)
+    # Those in no folder take longest: begun first, they leave no process alone with them at the end.
+    items.sort(key=lambda item: ("last" in item.keywords, item.nodeid.count("/")))
 
 
 def pytest_sessionfinish(session):

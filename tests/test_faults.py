@@ -425,6 +425,7 @@ def test_a_journal_file_that_was_spoilt_is_loaded_up_to_there_kept_and_told(make
     client.server.wait_for_engine(client.key)
     whole = 4 if len(content) < ends[-1] else 5
     until(lambda: client.counts() == {f"/{i}": 1 for i in range(whole)}, 20, client.server.said)
+    until(lambda: not spoilt.exists(), 20, client.server.said)
     kept = [path for ending in ("torn", "damaged") for path in spoilt.parent.glob(f"*.{ending}")]
     assert [path.read_bytes() for path in kept] == [content]
     assert kept_as is None or kept[0].suffix == f".{kept_as}"
