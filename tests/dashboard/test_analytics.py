@@ -1,10 +1,11 @@
 """A website's reports as a page: the same figures as the API's, for a range and filters that the address holds."""
 
 import re
+from datetime import timedelta
 
 import pytest
 
-from pixel import errors, metrics, pipes
+from pixel import clock, errors, metrics, pipes
 from tests.cast import READ, WRITE, Workspace, load
 from tests.pages import person
 
@@ -17,14 +18,21 @@ def owner(app, ada):
 @pytest.fixture
 def site(app, ada, caller):
     """A website with some visits: two people, one from a search engine who pays."""
-    here = ada.site
-    caller.sends(here, path="/a", visitor_id="one", country="DE", referrer="https://www.google.com/")
-    caller.sends(here, path="/b", visitor_id="one", country="DE")
-    caller.sends(here, path="/a", visitor_id="two", country="FR")
-    caller.sends(here, name="custom", goal="signup", visitor_id="one", country="DE")
-    caller.sends(here, name="payment", amount=12.5, currency="EUR", transaction_id="t", visitor_id="one", country="DE")
+    one = {"visitor_id": "one", "country": "DE"}
+    payment = {"name": "payment", "amount": 12.5, "currency": "EUR", "transaction_id": "t"}
+    for seconds, event in enumerate(
+        (
+            one | {"path": "/a", "referrer": "https://www.google.com/"},
+            one | {"path": "/b"},
+            {"path": "/a", "visitor_id": "two", "country": "FR"},
+            one | {"name": "custom", "goal": "signup"},
+            one | payment,
+        )
+    ):
+        when = clock.now() - timedelta(seconds=30 - seconds)
+        assert caller.sends(ada.site, timestamp=clock.rfc3339(when), **event).status_code == 202
     load(app)
-    return here
+    return ada.site
 
 
 def text(page):
