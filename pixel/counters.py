@@ -76,9 +76,10 @@ class SQLiteStorage(Storage):
 
     _HIT = (
         "INSERT INTO counters VALUES (?1, ?2, ?3 + ?4) ON CONFLICT (key) DO UPDATE SET"
-        " count = iif(expires BETWEEN ?3 AND ?3 + ?4, count, 0) + ?2,"
-        # A window that ends later than one begun now was begun before the clock was set back: it would last for hours.
-        " expires = iif(expires BETWEEN ?3 AND ?3 + ?4, expires, ?3 + ?4)"
+        " count = iif(expires BETWEEN ?3 AND ?3 + ?4 + 5, count, 0) + ?2,"
+        # A window that ends much later than one begun now was begun before the clock was set back, and would last for
+        # hours; a little later, by a call that read the clock after this one and came first.
+        " expires = iif(expires BETWEEN ?3 AND ?3 + ?4 + 5, expires, ?3 + ?4)"
     )
     _SET_UP = """
         PRAGMA journal_mode=WAL;
