@@ -5,6 +5,11 @@ from typing import NamedTuple
 _HEIGHT, _STEP = 100, 20
 
 
+def _grid(chart):
+    """Where a chart's grid has its lines."""
+    return [{"y": round(chart.height * share, 1)} for share in (0.25, 0.5, 0.75)]
+
+
 class Bars(NamedTuple):
     """Stacked bars from zero, one for each moment in order; empty moments are there and empty.
 
@@ -24,10 +29,7 @@ class Bars(NamedTuple):
     height: int = _HEIGHT
     step: int = _STEP
 
-    @property
-    def lines(self):
-        """Where the grid's lines are."""
-        return [{"y": round(self.height * share, 1)} for share in (0.25, 0.5, 0.75)]
+    lines = property(_grid)
 
 
 class Line(NamedTuple):
@@ -48,10 +50,7 @@ class Line(NamedTuple):
     height: int = _HEIGHT
     step: int = _STEP
 
-    @property
-    def lines(self):
-        """Where the grid's lines are."""
-        return [{"y": round(self.height * share, 1)} for share in (0.25, 0.5, 0.75)]
+    lines = property(_grid)
 
 
 def line(title, summary, unit, rows, told):

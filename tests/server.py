@@ -4,7 +4,6 @@ import atexit
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import httpx
 
 from pixel.journal import HEADER
 from tests import stores
+from tests.stores import free_port
 
 HOME = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -185,12 +185,6 @@ def until(fact, seconds=10, otherwise=lambda: ""):
             pass
         assert time.monotonic() < deadline, f"not true within {seconds} s\n{otherwise()}"
         time.sleep(0.02)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _children(pid):

@@ -71,7 +71,7 @@ class _Daemon:
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pixel-tests-"))
-        self.port = _free_port()
+        self.port = free_port()
         self.process = None
         atexit.register(self._tidy)
 
@@ -187,7 +187,7 @@ class Silent:
                 return taken
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -348,9 +348,9 @@ def test_a_wrong_url_stops_the_start_and_is_not_repeated(url):
     assert "sesame" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_all_three_name_the_same_server():
+def test_all_three_name_the_same_server(tmp_path):
     with pytest.raises(config.WrongSetting, match="same warehouse"):
         config.load(ANALYTICS_URL="clickhouse://a/db", ANALYTICS_INGEST_URL="clickhouse://b/db")
-    settings = config.load(ANALYTICS_URL="clickhouse://a/db", PIXEL_INSTANCE="/tmp/x")
+    settings = config.load(ANALYTICS_URL="clickhouse://a/db", PIXEL_INSTANCE=str(tmp_path))
     assert settings.warehouse_server() == "clickhouse://a/db"
-    assert str(settings.warehouse_path()) == "/tmp/x/warehouse"
+    assert settings.warehouse_path() == tmp_path / "warehouse"

@@ -7,7 +7,7 @@ import pytest
 
 from pixel import clock, workspaces
 from pixel.access import FAILURES
-from pixel.counters import Counters
+from pixel.counters import Counters, SQLiteStorage
 from pixel.extensions import counters
 from tests import stores
 from tests.cast import READ, WRITE, Caller, Workspace, error
@@ -200,3 +200,11 @@ def test_a_redis_that_says_nothing_is_left_alone_for_a_while():
 def bind_anew(app):
     """What failed is forgotten."""
     counters.bind(f"pixel-sqlite:///{app.instance_path}/ratelimit.sqlite")
+
+
+def test_a_call_that_read_the_clock_first_and_is_counted_second_begins_no_new_window(tmp_path, monkeypatch):
+    storage = SQLiteStorage(f"pixel-sqlite:///{tmp_path}/counts")
+    for n, seconds in enumerate((1000.0, 999.9, 1000.1, 999.0), start=1):
+        monkeypatch.setattr("pixel.counters.time.time", lambda seconds=seconds: seconds)
+        assert storage.incr("somebody", 60) == n
+        assert storage.get_expiry("somebody") == 1060.0
