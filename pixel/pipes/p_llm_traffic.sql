@@ -8,46 +8,67 @@
 -- returns top_path: The page most viewed in them, the first in the alphabet of equals; empty without pageviews.
 SELECT
     llm_engine,
-    uniqExactMerge(people)                                                        AS visitors,
-    uniqExactMerge(visits)                                                        AS sessions,
-    sum(views)                                                                    AS pageviews,
-    arraySort(one -> (-one.2, one.1), groupArrayIf((page, views), views > 0))[1].1 AS top_path
+    sum(people) + uniqExactMerge(several)                             AS visitors,
+    sum(visits)                                                       AS sessions,
+    sum(views)                                                        AS pageviews,
+    arraySort(one -> (-one.2, one.1), groupArrayIf((CAST(path, 'String'), views), views > 0))[1].1 AS top_path
 FROM (
     SELECT
         engine,
         page,
-        uniqExactStateIf(visitor, visitor != 0 AND counts)                        AS people,
-        uniqExactStateIf((person, head), visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64})) AS visits,
-        toInt64(countIf(is_view(hit) AND counts))                                 AS views
+        -- As for pages: each visitor's first event from an assistant is known, but a visitor of several websites is
+        -- gathered several times.
+        countIf(counts AND nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)           AS people,
+        uniqExactStateIf(visitor, counts AND visitor != 0 AND length({websites:Array(String)}) != 1)    AS several,
+        countIf(nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64})) AS visits,
+        toInt64(countIf(counts AND is_view(hit)))                                                        AS views
     FROM (
-        SELECT person, visitor, hit, page, engine, head, is_within(hit, {since:UInt64}, {until:UInt64}) AS counts
+        SELECT
+            any(visitor)                                        AS visitor,
+            groupArray(marked)                                  AS unsorted,
+            arraySort(unsorted)                                 AS hits,
+            in_order(groupArray(if(llm_engine = '', 0, cityHash64(llm_engine))), unsorted) AS own,
+            in_order(groupArray(cityHash64(path)), unsorted)    AS pages,
+            heads_of(hits, nexts_of(hits), visitor)             AS heads,
+            arrayFill((engine, hit, head) -> hit = head, own, hits, heads) AS engines,
+            arrayMap((engine, hit, head) -> engine != 0 AND is_from(head) AND is_kept(hit), engines, hits, heads) AS sent,
+            arrayFilter((hit, yes) -> yes, hits, sent)          AS hits_sent,
+            arrayFilter((page, yes) -> yes, pages, sent)        AS pages_sent,
+            arrayFilter((engine, yes) -> yes, engines, sent)    AS engines_sent,
+            arrayFilter((head, yes) -> yes, heads, sent)        AS heads_sent,
+            arrayMap(hit -> is_within(hit, {since:UInt64}, {until:UInt64}), hits_sent) AS counted
         FROM (
             SELECT
-                person,
-                any(visitor)                                        AS visitor,
-                groupArray(marked)                                  AS unsorted,
-                arraySort(unsorted)                                 AS hits,
-                in_order(groupArray(if(llm_engine = '', 0, cityHash64(llm_engine))), unsorted) AS own,
-                in_order(groupArray(path), unsorted)                AS pages,
-                heads_of(hits, nexts_of(hits), visitor)             AS heads,
-                arrayFill((engine, hit, head) -> hit = head, own, hits, heads) AS engines
-            FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
-                              since = {since:UInt64}, until = {until:UInt64},
-                              bots = {bots:String}, filters = {filters:Array(String)})
-            GROUP BY person
-            HAVING max(llm_engine) != ''
+                visitor, hit, path, llm_engine,
+                person(visitor, website_id) AS person,
+                marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
+                    utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
+                    AS marked
+            FROM events
+            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+                AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
-        ARRAY JOIN hits AS hit, pages AS page, engines AS engine, heads AS head
-        WHERE engine != 0 AND is_from(head) AND is_kept(hit)
+        GROUP BY person
+        HAVING max(llm_engine) != ''
     )
+    ARRAY JOIN
+        hits_sent AS hit, pages_sent AS page, engines_sent AS engine, heads_sent AS head, counted AS counts,
+        arrayEnumerateUniq(arrayMap((engine, counts) -> if(counts, engine, 0), engines_sent, counted)) AS nth,
+        arrayEnumerateUniq(heads_sent) AS nth_of_session
     GROUP BY engine, page
 ) AS figures
+INNER JOIN (
+    SELECT cityHash64(path) AS page, path
+    FROM events
+    WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+    GROUP BY path
+) AS pages USING (page)
 INNER JOIN (
     SELECT cityHash64(llm_engine) AS engine, llm_engine
     FROM events
     WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND llm_engine != ''
     GROUP BY llm_engine
-) AS names USING (engine)
+) AS engines USING (engine)
 GROUP BY llm_engine
 HAVING visitors > 0 OR sessions > 0 OR pageviews > 0
 ORDER BY visitors DESC, pageviews DESC, llm_engine
