@@ -190,7 +190,7 @@ def _compare(source, target):
         for pipe in pipes.all().values():
             someone = {"visitor_id": [_visitor(source, caller)]} if "linked" in pipe.places else {}
             asked = metrics.filled(pipe, caller, _long() | _ASKED.get(pipe.name, {}) | someone)
-            old, new = (parsed(each.query(pipe.sql, asked))["data"] for each in (source, target))
+            old, new = (parsed(each.patient_query(pipe.sql, asked))["data"] for each in (source, target))
             _refuse_unless(old == new, f"{pipe.name} of {caller.websites or caller.workspace_id} is not the same.")
             compared += 1
     return compared

@@ -173,9 +173,8 @@ def kept_promises(server, key, website, kills, seed):
         possible = {attempt.path for attempt in attempts if not times or attempt.begun <= min(times)}
         changed += total == 1 and not any(paths[path] for path in possible)
     tried = sum(map(len, everyone.by_id.values()))
-    print(
-        f"\nseed {seed}: killed {dict(killed)}; {tried} attempts at {len(everyone.by_id)} events, {acknowledged} acknowledged"
-    )
+    print(f"\nseed {seed}: killed {dict(killed)}; {tried} attempts at {len(everyone.by_id)} events: {acknowledged}"
+          f" acknowledged, {paths.total()} stored, {lost} lost, {twice} doubled, {changed} with another body")  # fmt: skip
     assert acknowledged > 10 * kills
     assert (lost, twice, changed) == (0, 0, 0), f"seed {seed}"
     assert paths.total() == sum(paths[a] for a in {a.path for each in everyone.by_id.values() for a in each})

@@ -4,14 +4,20 @@ import os
 import random
 import subprocess
 import time
+from datetime import date, timedelta
 
 import pytest
 
+from pixel import pipes
+from pixel.warehouse.embedded import Embedded
 from tests import stores
+from tests.bench import pour
+from tests.bench.traffic import NEEDED
 from tests.clickhouse_front import Front
 from tests.server import BIN, HOME, Server
-from tests.test_faults import Client
+from tests.test_faults import Client, workspace
 
+MANY = 1_000_000
 TABLES = ("events", "requests", "identities", "drops")
 
 
@@ -139,3 +145,50 @@ def test_it_waits_for_nothing_when_clickhouse_is_away_and_is_run_again(old, new,
     front.start()
     assert move(new, old).returncode == 0
     assert front.ask("SELECT count() AS n FROM events") == [{"n": 282}]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_million_events_move_and_every_report_is_the_same(old, new, front):
+    server = old.server
+    server.start()
+    server.wait_for_engine(old.key)
+    owner = workspace(old)
+    website = server.flask("website", "add", "big.example", "--workspace", owner)
+    server.stop()
+    warehouse = Embedded(server.instance / "warehouse" / "data")
+    for statement in pour.statements(owner, website, MANY):
+        warehouse.command(statement)
+    warehouse.close()
+    server.start()
+    server.wait_for_engine(old.key)
+    before = reports(Client(server, old.key, website))
+    server.stop()
+    for seconds in (5, 15, 30):
+        command = [BIN / "flask", "--app", "app", "move", "--from", server.instance]
+        moving = subprocess.Popen(command, cwd=HOME, env=new.environment, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        moving.kill()
+        moving.wait()
+    began = time.monotonic()
+    done = move(new, old)
+    assert done.returncode == 0, done.stderr
+    print(f"\n{done.stderr}in {time.monotonic() - began:.0f} s, having been killed after 5, 15 and 30 s")
+    new.start()
+    new.wait_for_engine(old.key)
+    assert before["p_top_pages"]
+    assert reports(Client(new, old.key, website)) == before
+    (stored,) = front.ask("SELECT count() AS n, uniqExact(website_id, event_id) AS once FROM events")
+    assert stored["n"] == stored["once"] > 0.99 * MANY
+
+
+def reports(client):
+    """The rows of every report on a website, but for what they tell of this very moment."""
+    today = date.today()
+    days = {"from": str(today - timedelta(days=40)), "to": str(today)}
+    rows = {}
+    for pipe in pipes.all().keys() - {"p_pixel_healthcheck", "p_realtime_visitors"}:
+        answer = client.report(pipe, website_id=client.website, **days, **NEEDED.get(pipe, {}))
+        assert answer.status_code == 200, answer.text
+        rows[pipe] = answer.json()["data"]["data"]
+    return rows

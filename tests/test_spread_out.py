@@ -14,7 +14,7 @@ from pixel.keys import _new as new_key
 from tests import stores
 from tests.pages import PASSWORD, field
 from tests.server import HOME, Server, until
-from tests.test_faults import Client, check, keys, workspace
+from tests.test_faults import SEED, Client, check, keys, workspace
 from tests.test_kill import load as under_load
 
 #: No call may take longer, whatever PostgreSQL does. (A caller of ours would give up after 30 seconds.)
@@ -187,7 +187,7 @@ def locked(_, url):
 @pytest.mark.parametrize("fails", [away, frozen, locked], ids=lambda fails: fails.__name__)
 def test_postgresql_fails_and_calls_are_refused_soon_until_it_is_back(make, postgresql, fails):
     client = make()
-    with under_load(client.server, client.key, client.website, seed=3) as everyone:
+    with under_load(client.server, client.key, client.website, SEED) as everyone:
         time.sleep(0.5)
         with fails(postgresql, make.database):
             begun = time.monotonic()
@@ -208,18 +208,30 @@ def test_postgresql_fails_and_calls_are_refused_soon_until_it_is_back(make, post
         # Each worker sees for itself, a second later at most, that it is back.
         asks = [lambda: client.http.get("/pixel/websites")] * 60
         until(lambda: {answer.status_code for answer in client.all_at_once(asks)} == {200}, 20, client.server.said)
-    check(client, everyone)
+    check(client, everyone, f"seed {SEED}, PostgreSQL {fails.__name__}")
 
 
 def test_postgresql_is_restarted_under_load_and_nothing_is_lost(make, postgresql):
     client = make()
-    with under_load(client.server, client.key, client.website, seed=4) as everyone:
+    with under_load(client.server, client.key, client.website, SEED) as everyone:
         for _ in range(3):
             time.sleep(0.5)
             postgresql.stop()
             postgresql.start()
             until(lambda: client.http.get("/me").status_code == 200, 20, client.server.said)
-    check(client, everyone)
+    check(client, everyone, f"seed {SEED}, PostgreSQL restarted")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_postgresql_is_away_for_a_minute_under_load(make, postgresql):
+    client = make()
+    with under_load(client.server, client.key, client.website, SEED) as everyone:
+        time.sleep(2)
+        with away(postgresql, None):
+            time.sleep(60)
+        time.sleep(5)
+    check(client, everyone, f"seed {SEED}, PostgreSQL away for a minute", seconds=120)
 
 
 # -- Redis fails

@@ -1,6 +1,6 @@
 """The embedded ClickHouse engine, in the one process that may open its folder."""
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,9 @@ SETTINGS = {
     "compile_aggregate_expressions": 0,
     "compile_sort_description": 0,
 }
-#: An export may take its time, but not the memory of everything else.
+#: What is asked once, of everything, may take its time.
+PATIENT = SETTINGS | {"max_execution_time": 3600}
+#: An export may, too, but not the memory of everything else.
 EXPORT = {
     "max_execution_time": 3600,
     "max_threads": 1,
@@ -74,17 +76,13 @@ class Embedded:
         Rows are sorted on disk when there are many, so memory stays as it is. Raises AnalyticsError.
         """
         named = path.replace("\\", "\\\\").replace("'", "\\'")
-        with translated():
-            client = self._open(settings=SETTINGS | EXPORT)
-            try:
-                client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
-            finally:
-                client.close()
+        with translated(), closing(self._open(settings=SETTINGS | EXPORT)) as client:
+            client.command(f"{sql} INTO OUTFILE '{named}' FORMAT {format}", parameters=parameters)
 
     def patient_query(self, sql, parameters):
         """As `query`, for what may take longer than a report."""
-        with translated():
-            return self._writer.raw_query(sql, parameters=parameters, fmt="JSON")
+        with translated(), closing(self._open(settings=PATIENT)) as client:
+            return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def rows(self, sql):
         """The rows of a query as `insert` takes them, to be read line by line."""

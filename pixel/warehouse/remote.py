@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pixel.errors import AnalyticsError
 from pixel.warehouse import cluster
-from pixel.warehouse.embedded import EXPORT, QUERIES, QUERY_SECONDS, SETTINGS, definitions
+from pixel.warehouse.embedded import EXPORT, PATIENT, QUERIES, QUERY_SECONDS, SETTINGS, definitions
 from pixel.warehouse.loader import ABOUT_A_ROW, OutcomeUnknown
 from pixel.warehouse.pool import Clients
 
@@ -69,6 +69,7 @@ class Remote:
         # What is erased is named in a table in memory, which a cluster has once for each server.
         self.CAN_ERASE = not self._cluster
         on_cluster = _ON_CLUSTER if self._cluster else {}
+        self._patient = PATIENT | on_cluster
         reading = _COMMON | SETTINGS | on_cluster
         self._readers = self._pool(QUERIES, reading, QUERY_SECONDS + 2)
         writing = _COMMON | _INSERT | on_cluster | (_INSERT_ON_CLUSTER if self._cluster else {})
@@ -89,7 +90,7 @@ class Remote:
     def patient_query(self, sql, parameters):
         """As `query`, for what may take longer than a report."""
         with _translated(), self._commanders.one() as client:
-            return client.raw_query(sql, parameters=parameters, fmt="JSON")
+            return client.raw_query(sql, parameters=parameters, settings=self._patient, fmt="JSON")
 
     def export(self, sql, parameters, format, path):
         """Write the rows of a query into a new file, in one of ClickHouse's formats. Raises AnalyticsError."""
