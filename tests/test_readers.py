@@ -66,6 +66,7 @@ def seen(website, number, **more):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_of_very_many_questions_each_gets_its_own_answer(app):
     from tests.test_warehouse import ask_many
 

@@ -30,6 +30,7 @@ def megabytes(server, group, seconds):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_fake_websites_leave_memory_as_it_was(tmp_path):
     server = Server(tmp_path / "instance", TRUSTED_HOPS="1")
     server.set_up()
