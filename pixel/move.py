@@ -5,7 +5,6 @@ again: the control data are copied in one transaction, and a partition of the wa
 sides is emptied and copied anew.
 """
 
-import itertools
 import secrets
 import sqlite3
 from contextlib import contextmanager
@@ -26,8 +25,9 @@ from pixel.warehouse.loader import Loader
 from pixel.warehouse.remote import Remote
 from pixel.workspaces import Workspace
 
-#: Rows of the warehouse, and claims, that go over at once.
-BLOCK = 50_000
+#: Claims, and bytes of the warehouse's rows, that go over at once.
+CLAIMS = 50_000
+BLOCK_BYTES = 32 << 20
 #: How far back reports are compared: nearly as far as they go.
 _DAYS = 700
 _STEPS = {"steps": ["path:/*", "goal:signup", "payment"]}
@@ -60,7 +60,7 @@ def run(settings, folder, say):
         say(f"{_claims(folder, settings.shared_claims())} claims are there.")
         target.set_up()
         for table in journal.TABLES:
-            say(f"{_table(source, target, table)} rows of {table} are there.")
+            say(f"{_table(source, target, table, say)} rows of {table} are there.")
         say(f"{_compare(source, target)} answers of reports are the same.")
 
 
@@ -140,7 +140,7 @@ def _claims(folder, url):
         _closing(Shared(url)) as shared,
     ):
         claimed = own.execute("SELECT key, at FROM seen")
-        while some := claimed.fetchmany(BLOCK):
+        while some := claimed.fetchmany(CLAIMS):
             shared.take_over(some)
         return own.execute("SELECT count(*) FROM seen").fetchone()[0]
 
@@ -148,7 +148,7 @@ def _claims(folder, url):
 # -- the warehouse
 
 
-def _table(source, target, table):
+def _table(source, target, table, say):
     """Make a table the same on both sides, partition by partition. Returns how many rows it has."""
     rows, ours = 0, _partitions(source, table)
     extra = set(_partitions(target, table)) - set(ours)
@@ -156,6 +156,7 @@ def _table(source, target, table):
     for id in ours:
         wanted = _content(source, table, id)
         if _content(target, table, id) != wanted:
+            say(f"Copying {wanted['rows']} rows of {table}, partition {id} ...")
             _copy_partition(source, target, table, id)
             _refuse_unless(
                 _content(target, table, id) == wanted, f"{table} {id} is not the same afterwards. Run again."
@@ -176,7 +177,7 @@ def _copy_partition(source, target, table, id):
     # What an attempt before has left. Ids of partitions are plain letters and digits.
     target.command(f"ALTER TABLE {table} DROP PARTITION ID '{id}'")
     with source.rows(f"SELECT * FROM {table} WHERE _partition_id = '{id}'") as lines:
-        while block := list(itertools.islice(lines, BLOCK)):
+        while block := lines.readlines(BLOCK_BYTES):
             target.insert(table, b"".join(block), secrets.token_hex(16))
 
 

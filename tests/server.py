@@ -54,11 +54,11 @@ class Server:
         #: Whether the database is the tests' own choice, to be made when it is needed.
         self.own_database = "DATABASE_URL" not in settings
 
-    def flask(self, *arguments, check=True):
+    def flask(self, *arguments, check=True, seconds=120):
         """Run a command; returns what it printed on stdout."""
         done = subprocess.run(
             [BIN / "flask", "--app", "app", *arguments],
-            cwd=HOME, env=self.environment, capture_output=True, text=True, timeout=120,
+            cwd=HOME, env=self.environment, capture_output=True, text=True, timeout=seconds,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
