@@ -114,6 +114,7 @@ def _bind_stores(app, settings, engine):
         server=settings.warehouse_server(),
         claims=settings.shared_claims(),
     )
+    warehouse.before_query = database.let_go
     warehouse.on_start = lambda running: jobs.schedule(app, running)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC
 from functools import wraps
 
-from flask import g
+from flask import g, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import DateTime, MetaData, TypeDecorator, event, func, select
 from sqlalchemy.orm import Session
@@ -55,6 +55,12 @@ def transaction():
         # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
         db.session.close()
         g.pop("memory_checked", None)
+
+
+def let_go():
+    """Give back the connection that was read with: what takes long must not keep it from others."""
+    if has_app_context() and db.session.registry.has():
+        db.session.close()
 
 
 @contextmanager

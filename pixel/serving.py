@@ -49,6 +49,8 @@ class Worker(ThreadWorker):
     """
 
     STAY_MILLISECONDS = 5
+    #: Connections that are work for a worker.
+    ENOUGH = 6
 
     def handle(self, conn):
         kept = super().handle(conn)
@@ -72,7 +74,7 @@ class Worker(ThreadWorker):
         return self.alive
 
     def accept(self, listener):
-        if self.nr_conns >= self.cfg.threads // 2:
+        if self.nr_conns >= self.ENOUGH:
             time.sleep(min(0.002, 0.0001 * self.nr_conns))
         super().accept(listener)
 

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from pixel.journal import Segment
+from pixel.warehouse import WAITING
 from tests.server import Server, kill, until
 from tests.test_kill import counted
 from tests.test_kill import load as under_load
@@ -102,6 +103,28 @@ def test_the_engine_stands_still_and_events_are_taken_all_the_same(make):
     finally:
         kill(engine, signal.SIGCONT)
     assert client.paths() == {"/before": 1, "/during": 51}
+
+
+def test_reports_that_wait_leave_threads_for_events(make):
+    client = make(workers=1)
+    assert client.send("before").status_code == 202
+    (engine,) = client.server.children()["engine"]
+    with ThreadPoolExecutor(60) as readers, httpx.Client(headers=client.http.headers, timeout=60) as http:
+        kill(engine, signal.SIGSTOP)
+        try:
+            url = f"{client.server.url}/api/v1/pixel/metrics/p_geo"
+            reports = [readers.submit(http.get, url) for _ in range(60)]
+            # Those that are too many are refused, while the others wait.
+            until(lambda: sum(report.done() for report in reports) >= 60 - WAITING)
+            assert {client.send(f"e{n}", "/during").status_code for n in range(20)} == {202}
+            refused = [report.result() for report in reports if report.done()]
+            assert len(refused) == 60 - WAITING
+            assert {(answer.status_code, answer.json()["error"]["code"]) for answer in refused} == {
+                (503, "analytics_error")
+            }
+        finally:
+            kill(engine, signal.SIGCONT)
+    assert client.paths() == {"/": 1, "/during": 20}
 
 
 def test_the_warehouse_does_not_take_rows_and_they_arrive_when_it_does(make):

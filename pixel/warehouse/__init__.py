@@ -18,6 +18,10 @@ from pixel.warehouse.claims import Shared
 from pixel.warehouse.embedded import Embedded, parsed
 from pixel.warehouse.remote import Remote
 
+#: Questions of one process that may wait for their answers at once. More are refused at once: every one holds a thread
+#: (gunicorn.conf.py), and some must be left for taking events.
+WAITING = 28
+
 
 class Warehouse:
     """This process's way to the warehouse: the engine itself, or the line to it."""
@@ -25,13 +29,15 @@ class Warehouse:
     def __init__(self):
         self.folder = self.journal_folder = None
         self._may_be_engine = False
-        #: Called with the engine when this process becomes it.
+        #: Called with the engine when this process becomes it, and before each question.
         self.on_start = None
+        self.before_query = lambda: None
         self._engine = None
         self._line = None
         self._remote = None
         self._shared_claims = None
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(WAITING)
 
     def bind(self, folder, journal_folder, may_be_engine, server="", claims=""):
         """Say where everything is. Nothing is opened yet.
@@ -82,9 +88,15 @@ class Warehouse:
     def query(self, sql, parameters=None):
         """The engine's own answer as a dict: `data` (rows), `meta` (names and types), `rows`, `statistics`.
 
-        `parameters` fill the `{name:Type}` places. Raises AnalyticsError.
+        `parameters` fill the `{name:Type}` places. Raises AnalyticsError, also when too many others wait.
         """
-        answer = parsed(self._ask("query", sql, parameters or {}))
+        if not self._waiting.acquire(blocking=False):
+            raise AnalyticsError("The analytics warehouse is busy.")
+        try:
+            self.before_query()
+            answer = parsed(self._ask("query", sql, parameters or {}))
+        finally:
+            self._waiting.release()
         answer.pop("rows_before_limit_at_least", None)
         return answer
 

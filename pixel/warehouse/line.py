@@ -17,7 +17,7 @@ ANSWER_SECONDS = 12
 LONG_SECONDS = {"export": 3600, "erase": 3600, "snapshot": 3600, "leave_snapshot": 600, "take_in": 3600}
 #: A killed engine is back after a second or two; asking callers wait this long before they are told.
 CONNECT_SECONDS = 0.5
-#: Calls that may wait for the engine at once in one process, so that threads are left for taking events.
+#: Questions that one process has with the engine at once; more wait here.
 CALLS = 4
 
 _FAILED, _ANSWERED = b"-", b"+"

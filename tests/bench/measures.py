@@ -154,10 +154,11 @@ def mixed(world, runs):
     """Events and reports at the same time, each with connections of their own."""
     website, *_ = world.filled
     place = world.pixel
-    writing, reading = "one event, 16 connections, while reports run", "reports, 4 connections, each in turn, meanwhile"
+    writing = "one event, 16 connections, while reports run"
+    reading = f"reports, {CONNECTIONS} connections, each in turn, meanwhile"
     groups = {
         writing: load.Group(16, traffic.events(place.website, place.key)),
-        reading: load.Group(4, traffic.reports(website, place.key, sorted(pipes.all()))),
+        reading: load.Group(CONNECTIONS, traffic.reports(website, place.key, sorted(pipes.all()))),
     }
     runs.bare()
     runs.load_with(place, groups)
