@@ -37,6 +37,7 @@ def metrics():
         _gauge("pixel_journal_behind_bytes", "Bytes of the journal that are not in the warehouse.", lag.get("bytes")),
         _gauge("pixel_journal_oldest_seconds", "Age of the oldest record among them.", lag.get("seconds")),
         _gauge("pixel_engine_up", "Whether the engine answers.", float(_engine_answers())),
+        _gauge("pixel_warehouse_up", "Whether the ClickHouse server is reached.", warehouse.server_answers()),
         InfoMetricFamily(
             "pixel_build",
             "What runs here.",
@@ -61,7 +62,14 @@ def _engine():
     return {"failure": status["failure"]} if status["failure"] else {}
 
 
-_CHECKS = {"database": _database, "journal": _journal, "engine": _engine}
+def _warehouse():
+    """The engine is well without its server: events are taken, and reports are not."""
+    if warehouse.server_answers() is False:
+        raise ConnectionError
+    return {}
+
+
+_CHECKS = {"database": _database, "journal": _journal, "engine": _engine, "warehouse": _warehouse}
 
 
 def _asked(name, look, app):
@@ -116,4 +124,4 @@ def _engine_answers():
 
 
 def _gauge(name, about, value):
-    return None if value is None else GaugeMetricFamily(name, about, value=value)
+    return None if value is None else GaugeMetricFamily(name, about, value=float(value))

@@ -5,7 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from zoneinfo import ZoneInfo
 
 from flask import current_app
@@ -73,8 +73,8 @@ def run(pipe, caller, given):
     `given` maps each parameter's name to the list of its values. Raises InvalidQuery, WebsiteNotFound or, when the
     warehouse fails and has not answered this question within the hour, AnalyticsError.
     """
-    query, question, bound = _put(pipe, caller, given)
-    return _answered(pipe, question, bound), query
+    query, question, bind = _put(pipe, caller, given)
+    return _answered(pipe, question, bind), query
 
 
 def together(caller, questions):
@@ -101,17 +101,17 @@ def _rows_or_none(put):
 
 
 def _put(pipe, caller, given):
-    """A question as it was understood, by what its answer is remembered, and what fills the places of the pipe."""
+    """A question as it was understood, by what its answer is remembered, and how the places of the pipe are filled."""
     query, sites = understood(pipe, caller, given)
     refuse_if_unavailable()
-    bound = _bound(pipe, caller.workspace_id, sites, query, clock.now())
-    return query, [pipe.name, caller.workspace_id, sites, query], bound
+    bind = partial(_bound, pipe, caller.workspace_id, sites, query, clock.now())
+    return query, [pipe.name, caller.workspace_id, sites, query], bind
 
 
-def _answered(pipe, question, bound):
+def _answered(pipe, question, bind):
     """The warehouse's answer, or its last one to this question. Raises AnalyticsError when there is neither."""
     try:
-        answer = warehouse.query(pipe.sql, bound)
+        answer = warehouse.query(pipe.sql, bind())
     except errors.AnalyticsError:
         stale = answers.last(question)
         if stale is None:

@@ -27,11 +27,18 @@ def profile(caller, visitor_id, website_id=None):
     Raises InvalidVisitor, VisitorNotFound, WebsiteNotFound or AnalyticsError.
     """
     asked = _asked(checked_id(visitor_id), website_id)
-    found, _ = metrics.run(metrics.pipe(PROFILE), caller, asked | {"limit": ["1"]})
-    if not found["data"]:
+    found = _rows(PROFILE, caller, asked | {"limit": ["1"]})
+    if not found:
         raise errors.VisitorNotFound()
-    events, _ = metrics.run(metrics.pipe(TIMELINE), caller, asked | {"limit": [str(RECENT)]})
-    return found["data"][0] | {"recent_events": events["data"]}
+    return found[0] | {"recent_events": _rows(TIMELINE, caller, asked | {"limit": [str(RECENT)]})}
+
+
+def _rows(pipe, caller, asked):
+    answer, _ = metrics.run(metrics.pipe(pipe), caller, asked)
+    # A profile has no place to say that it is an old one.
+    if answer["data_status"] == "stale":
+        raise errors.AnalyticsError()
+    return answer["data"]
 
 
 def _asked(visitor_id, website_id):

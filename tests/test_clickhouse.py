@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pixel.warehouse import line
@@ -137,10 +138,14 @@ def test_the_warehouse_dies_and_all_that_was_taken_meanwhile_arrives(make, front
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "analytics_error")
     until(lambda: "load failed" in client.server.said(), 20)
     assert client.server.behind() > 0
+    ready = httpx.get(f"{client.server.url}/readyz")
+    assert (ready.status_code, ready.json()["error"]["details"]["checks"]["warehouse"]["ok"]) == (503, False)
+    assert "pixel_warehouse_up 0.0" in httpx.get(f"{client.server.url}/metrics").text
     # The engine itself is well, and says what is not.
     assert "did not answer" in client.server.flask("doctor", check=False).stdout
     front.start()
     assert client.paths() == {"/before": 1, "/during": 50}
+    assert httpx.get(f"{client.server.url}/readyz").status_code == 200
 
 
 def test_a_server_starts_while_the_warehouse_is_away(tmp_path, front):

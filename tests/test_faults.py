@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -503,6 +504,26 @@ def test_two_installations_run_side_by_side(make):
     assert other.send("b", "/other").status_code == 202
     assert other.paths() == {"/other": 2}
     assert other.http.get("/me", headers={"Authorization": f"Bearer {one.key}"}).status_code == 401
+
+
+# -- whoever sends goes away
+
+
+@pytest.mark.parametrize("sent", [b'{"website_id": "%s", "name": "pageview", "path": "/"}', b'{"website_id": "%s'])
+def test_a_body_that_ends_early_is_refused_whole(make, sent):
+    client = make(workers=1)
+    body = sent % client.website.encode()
+    with socket.create_connection(("127.0.0.1", client.server.port), timeout=30) as line:
+        line.sendall(
+            b"POST /api/v1/pixel/events HTTP/1.1\r\nHost: pixel\r\nAuthorization: Bearer %s\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+            % (client.key.encode(), len(body) + 1, body)
+        )
+        line.shutdown(socket.SHUT_WR)
+        answer = line.makefile("rb").read()
+    assert b" 400 " in answer.partition(b"\r\n")[0]
+    assert b"The body ended before its Content-Length." in answer
+    assert client.paths() == {}
 
 
 # -- beside a running server

@@ -54,7 +54,7 @@ def test_a_server_that_is_well_is_ready_and_says_how_far_it_is_behind(app, ada, 
     response = asked(app, "/readyz")
     assert response.status_code == 200, response.text
     checks = response.json["data"]["checks"]
-    assert set(checks) == {"database", "journal", "engine", "lag"}
+    assert set(checks) == {"database", "journal", "engine", "warehouse", "lag"}
     assert all(check["ok"] for check in checks.values())
     load(app)
     lag = asked(app, "/readyz").json["data"]["checks"]["lag"]

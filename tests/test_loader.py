@@ -61,7 +61,7 @@ class Rows:
     def catch_up(self):
         """Do what is yet to be done."""
 
-    def query(self, sql, parameters):
+    def patient_query(self, sql, parameters):
         id_column, table = re.match(r"SELECT (\w+) AS id, .* FROM (\w+) WHERE", sql).groups()
         found = [
             {"id": row[id_column], "at": row["at"]}
@@ -99,9 +99,9 @@ class Server(Rows):
         if what in ("lost", "late", "split"):
             raise OutcomeUnknown("the connection broke")
 
-    def query(self, sql, parameters):
+    def patient_query(self, sql, parameters):
         self.catch_up()
-        return super().query(sql, parameters)
+        return super().patient_query(sql, parameters)
 
     def catch_up(self):
         due = [each for each in self.under_way if each[0] <= self.time.now]

@@ -1,6 +1,8 @@
 """Reading what a request carries: its query string and its body."""
 
+import re
 import zlib
+from itertools import islice
 
 from flask import g, request
 from marshmallow import ValidationError
@@ -12,6 +14,9 @@ JSON = "application/json"
 #: What a browser's beacon says its JSON is.
 TEXT = "text/plain"
 NDJSON = "application/x-ndjson"
+_LINE = re.compile(rb"\S[^\n]*")
+#: Of more lines nobody need know the number.
+_COUNTED = 100_000
 
 
 def query(schema):
@@ -33,14 +38,23 @@ def json(*types):
     return envelope.loads(_raw(*(types or (JSON,))))
 
 
-def lines():
+def lines(most):
     """The events of a batch: `{"events": [...]}` or NDJSON, which may be gzipped. An item is a value, or NotStrictJson.
 
-    Raises UnsupportedMediaType, PayloadTooLarge or InvalidBody.
+    Raises UnsupportedMediaType, PayloadTooLarge or InvalidBody, also when there is none or more than `most`.
     """
-    raw = _raw(JSON, NDJSON, gzip=True)
+    found = _lines(_raw(JSON, NDJSON, gzip=True), most)
+    if not 1 <= len(found) <= most:
+        more = " or more" if len(found) == _COUNTED else ""
+        raise errors.InvalidBody(events=[f"Must have 1 to {most} events, not {len(found)}{more}."])
+    return found
+
+
+def _lines(raw, most):
     if request.mimetype == NDJSON:
-        return [_line(line) for line in raw.split(b"\n") if line.strip()]
+        # A kilobyte of gzip may be half a million lines: nothing is read before they are known to be few.
+        begun = [line.start() for line in islice(_LINE.finditer(raw), _COUNTED)]
+        return [_line(_LINE.match(raw, start)[0]) for start in begun] if len(begun) <= most else begun
     body = envelope.loads(raw)
     if not isinstance(body, dict) or body.keys() != {"events"} or not isinstance(body["events"], list):
         raise errors.InvalidBody(_body=['Must be a JSON object with one field, "events", a list.'])
@@ -51,7 +65,8 @@ def _line(line):
     try:
         return envelope.loads(line)
     except envelope.NotStrictJson as error:
-        return error
+        # Its traceback would hold on to everything that was at hand.
+        return error.with_traceback(None)
 
 
 def _raw(*expected, gzip=False):
@@ -68,7 +83,10 @@ def _raw(*expected, gzip=False):
     try:
         raw = asked.get_data(cache=False)
     except ClientDisconnected:
-        raise errors.InvalidBody(_body=["The body ended before its Content-Length."]) from None
+        raw = b""
+    # gunicorn says that it ends the body, so Werkzeug takes for the whole what has come of it.
+    if asked.content_length and len(raw) < asked.content_length:
+        raise errors.InvalidBody(_body=["The body ended before its Content-Length."])
     if len(raw) > g.most_bytes:
         raise errors.PayloadTooLarge(limit_bytes=g.most_bytes)
     if encoding == "gzip":

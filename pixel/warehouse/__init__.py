@@ -110,6 +110,10 @@ class Warehouse:
 
         return self.status() if self._engine else orjson.loads(line.probe(self.folder, seconds))
 
+    def server_answers(self):
+        """Whether the ClickHouse server is reached; None where the warehouse is embedded."""
+        return self._remote and self._remote.is_reached()
+
     def lag(self):
         """How far it is behind the journal, engine or not: (bytes, seconds). Raises OSError or sqlite3.Error."""
         from pixel.warehouse import loader

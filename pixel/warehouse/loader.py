@@ -378,7 +378,7 @@ class Loader:
         for table, (id_column, time_column) in _IDENTITIES.items():
             times = [record.received for *_, record in fresh if record.table == table]
             if times:
-                rows = self._warehouse.query(
+                rows = self._warehouse.patient_query(
                     f"SELECT {id_column} AS id, toUnixTimestamp64Milli({time_column}) AS at FROM {table}"
                     f" WHERE {time_column} BETWEEN fromUnixTimestamp64Milli({{low:Int64}})"
                     f" AND fromUnixTimestamp64Milli({{high:Int64}})",

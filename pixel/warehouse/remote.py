@@ -1,5 +1,6 @@
 """A ClickHouse server or cluster, over HTTP."""
 
+import hashlib
 import io
 import logging
 import re
@@ -10,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pixel.errors import AnalyticsError
 from pixel.warehouse import cluster
-from pixel.warehouse.embedded import EXPORT, PATIENT, QUERIES, QUERY_SECONDS, SETTINGS, definitions
+from pixel.warehouse.embedded import EXPORT, PATIENT, QUERIES, QUERY_SECONDS, SETTINGS, definitions, parsed
 from pixel.warehouse.loader import ABOUT_A_ROW, OutcomeUnknown
 from pixel.warehouse.pool import Clients
 
@@ -24,6 +25,13 @@ _PORTS = {"clickhouse": 8123, "clickhouses": 8443}
 _COMMON = {"session_timezone": "UTC"}
 #: On a cluster: what one server alone cannot answer is answered by all of them or fails, never in part.
 _ON_CLUSTER = {"distributed_product_mode": "global", "skip_unavailable_shards": 0}
+#: A replica that is behind may not know yet what was inserted.
+_UP_TO_DATE = {
+    "max_replica_delay_for_distributed_queries": 5,
+    "fallback_to_stale_replicas_for_distributed_queries": 0,
+}
+#: What the tables of a cluster were made of. To say it all again takes as long as its slowest server.
+_MADE = "CREATE OR REPLACE VIEW definitions ON CLUSTER '{cluster}' AS SELECT '{made}' AS made"
 _INSERT = {
     # An insert is answered once its rows are on disk; the tables say fsync.
     "async_insert": 0,
@@ -44,7 +52,12 @@ _INSERT_ON_CLUSTER = {
     "insert_quorum_timeout": INSERT_SECONDS * 1000,
 }
 #: Functions may be shared through the Keeper already; then ON CLUSTER would be refused.
-_MAKE_ON_CLUSTER = {"ignore_on_cluster_for_replicated_udf_queries": 1}
+_MAKE_ON_CLUSTER = {
+    "ignore_on_cluster_for_replicated_udf_queries": 1,
+    # A server that is away does what it is told when it is back, and the others do not wait for it.
+    "distributed_ddl_task_timeout": 5,
+    "distributed_ddl_output_mode": "null_status_on_timeout",
+}
 #: Why a request never left this machine.
 _NEVER_SENT = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 # What its client says of a failure is said here, with what came of it.
@@ -69,18 +82,34 @@ class Remote:
         # What is erased is named in a table in memory, which a cluster has once for each server.
         self.CAN_ERASE = not self._cluster
         on_cluster = _ON_CLUSTER if self._cluster else {}
-        self._patient = PATIENT | on_cluster
+        self._patient = PATIENT | on_cluster | (_UP_TO_DATE if self._cluster else {})
         reading = _COMMON | SETTINGS | on_cluster
         self._readers = self._pool(QUERIES, reading, QUERY_SECONDS + 2)
         writing = _COMMON | _INSERT | on_cluster | (_INSERT_ON_CLUSTER if self._cluster else {})
         self._inserters = self._pool(1, writing | {"max_execution_time": INSERT_SECONDS}, INSERT_SECONDS + 5)
         self._commanders = self._pool(1, _COMMON | (_MAKE_ON_CLUSTER if self._cluster else {}), COMMAND_SECONDS)
+        # Of its own, so that the loader and the jobs need not wait for one that takes long.
+        self._exporters = self._pool(1, _COMMON | on_cluster, COMMAND_SECONDS)
+        self._pingers = self._pool(1, _COMMON, CONNECT_SECONDS)
 
     def set_up(self):
         """Make the tables, views and functions. Every statement may run again. Raises AnalyticsError."""
-        for statement in definitions():
-            for one in self._made_for_it(statement):
-                self._run(one)
+        statements = [one for statement in definitions() for one in self._made_for_it(statement)]
+        made = hashlib.sha256("\0".join(statements).encode()).hexdigest()
+        if self._cluster and self._is_made_of(made):
+            return
+        for statement in statements:
+            self._run(statement)
+        if self._cluster:
+            self._run(_MADE.format(cluster=self._cluster, made=made))
+
+    def is_reached(self):
+        """Whether the server answers at all."""
+        try:
+            with _translated(), self._pingers.one() as client:
+                return client.ping()
+        except AnalyticsError:
+            return False
 
     def query(self, sql, parameters):
         """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
@@ -88,7 +117,7 @@ class Remote:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def patient_query(self, sql, parameters):
-        """As `query`, for what may take longer than a report."""
+        """As `query`, for what may take longer than a report and must know all that was inserted."""
         with _translated(), self._commanders.one() as client:
             return client.raw_query(sql, parameters=parameters, settings=self._patient, fmt="JSON")
 
@@ -96,7 +125,7 @@ class Remote:
         """Write the rows of a query into a new file, in one of ClickHouse's formats. Raises AnalyticsError."""
         with (
             _translated(),
-            self._commanders.one() as client,
+            self._exporters.one() as client,
             open(path, "xb") as file,
             client.raw_stream(sql, parameters=parameters, settings=EXPORT, fmt=format) as rows,
         ):
@@ -123,8 +152,13 @@ class Remote:
         self._run(cluster.on_local(sql, self._cluster) if self._cluster else sql, parameters)
 
     def close(self):
-        for clients in (self._readers, self._inserters, self._commanders):
+        for clients in (self._readers, self._inserters, self._commanders, self._exporters, self._pingers):
             clients.close()
+
+    def _is_made_of(self, made):
+        asked = "SELECT create_table_query AS said FROM system.tables WHERE database = currentDatabase()"
+        rows = parsed(self.query(f"{asked} AND name = 'definitions'", {}))["data"]
+        return any(made in row["said"] for row in rows)
 
     def _made_for_it(self, statement):
         return cluster.for_cluster(statement, self._cluster) if self._cluster else [cluster.for_server(statement)]

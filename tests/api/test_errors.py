@@ -400,6 +400,17 @@ def test_the_last_good_answer_is_given_as_stale_within_the_hour(ada, caller, mon
     assert error(caller.get("/pixel/metrics/p_top_pages?limit=7")) == (503, "analytics_error")
 
 
+def test_of_a_visitor_too_but_a_profile_would_not_say_that_it_is_old(ada, caller, monkeypatch):
+    caller.sends(ada.site, visitor_id="v")
+    address = "/pixel/metrics/p_visitor_profile?visitor_id=v"
+    fresh = caller.get(address).json["data"]["data"]
+    assert caller.get("/pixel/visitors/v").status_code == 200
+    without_warehouse(monkeypatch)
+    stale = caller.get(address).json["data"]
+    assert (stale["data_status"], stale["data"]) == ("stale", fresh)
+    assert error(caller.get("/pixel/visitors/v")) == (503, "analytics_error")
+
+
 # -- ids and links
 
 

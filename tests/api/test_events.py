@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pixel import clock
+from pixel import clock, envelope
 from pixel.extensions import journal, warehouse
 from tests.cast import READ, WRITE, Workspace, error, load, stored
 
@@ -385,6 +385,13 @@ def test_a_batch_has_at_most_a_thousand_events(app, ada, caller):
     assert caller.post("/pixel/events/batch", json={"events": events[:1000]}).json["data"]["accepted"] == 1000
     assert told(caller.post("/pixel/events/batch", data=b"\n\n", content_type=NDJSON)).keys() == {"events"}
     assert len(stored(app, ada.site)) == 1000
+
+
+def test_of_too_many_lines_none_is_read(caller, monkeypatch):
+    monkeypatch.setattr(envelope, "loads", None)
+    for lines, says in ((1001, "1001"), (500_000, "100000 or more")):
+        sent = caller.post("/pixel/events/batch", data=b"x\n" * lines, content_type=NDJSON)
+        assert told(sent) == {"events": [f"Must have 1 to 1000 events, not {says}."]}
 
 
 def test_ten_mebibytes_are_taken_and_one_byte_more_is_not(ada, caller):
