@@ -30,8 +30,20 @@ _UP_TO_DATE = {
     "max_replica_delay_for_distributed_queries": 5,
     "fallback_to_stale_replicas_for_distributed_queries": 0,
 }
-#: What the tables of a cluster were made of. To say it all again takes as long as its slowest server.
+#: What the tables of a cluster were made of, and how many servers have others. To make them again takes as long as the
+#: slowest server.
 _MADE = "CREATE OR REPLACE VIEW definitions ON CLUSTER '{cluster}' AS SELECT '{made}' AS made"
+_WITHOUT = """
+SELECT toUInt32(countIf(NOT made)) AS servers FROM (
+    SELECT host, max(has) AS made FROM (
+        SELECT hostName() AS host, 0 AS has FROM clusterAllReplicas({cluster:String}, system.one)
+        UNION ALL
+        SELECT hostName() AS host, 1 AS has FROM clusterAllReplicas({cluster:String}, system.tables)
+        WHERE database = {database:String} AND name = 'definitions' AND position(create_table_query, {made:String}) > 0
+    )
+    GROUP BY host
+)
+"""
 _INSERT = {
     # An insert is answered once its rows are on disk; the tables say fsync.
     "async_insert": 0,
@@ -156,9 +168,11 @@ class Remote:
             clients.close()
 
     def _is_made_of(self, made):
-        asked = "SELECT create_table_query AS said FROM system.tables WHERE database = currentDatabase()"
-        rows = parsed(self.query(f"{asked} AND name = 'definitions'", {}))["data"]
-        return any(made in row["said"] for row in rows)
+        """Whether all servers that are reached have what this program would make."""
+        asked = {"cluster": self._cluster, "database": self._target["database"], "made": made}
+        with _translated(), self._commanders.one() as client:
+            found = client.raw_query(_WITHOUT, parameters=asked, settings={"skip_unavailable_shards": 1}, fmt="JSON")
+        return parsed(found)["data"][0]["servers"] == 0
 
     def _made_for_it(self, statement):
         return cluster.for_cluster(statement, self._cluster) if self._cluster else [cluster.for_server(statement)]
