@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from flask import g
 from marshmallow import Schema, ValidationError, fields
 
 from pixel import clock, currencies
@@ -27,6 +28,8 @@ class StrictSchema(Schema):
     """
 
     MOST_UNKNOWN = 10
+    #: Names of a whole request for which the nearest is looked up: it is slow, and the names are the caller's.
+    MOST_LOOKED_UP = 20
 
     def load(self, data, **kwargs):
         try:
@@ -66,14 +69,19 @@ class StrictSchema(Schema):
         return loaded
 
     def _unknown(self, names):
-        # Bounded, because the search for the nearest name is slow and the names are the caller's.
         messages = {}
-        for name in names[: self.MOST_UNKNOWN]:
-            near = get_close_matches(name[:100], self.fields, n=1, cutoff=0.6)
-            messages[name[:100]] = [f"Unknown field. Did you mean {near[0]}?" if near else "Unknown field."]
+        for name in (name[:100] for name in names[: self.MOST_UNKNOWN]):
+            near = self._nearest(name)
+            messages[name] = [f"Unknown field. Did you mean {near[0]}?" if near else "Unknown field."]
         if rest := names[self.MOST_UNKNOWN :]:
             messages["_body"] = [f"{len(rest)} more unknown fields."]
         return messages
+
+    def _nearest(self, name):
+        looked_up = g.setdefault("nearest_fields", {})
+        if name not in looked_up and len(looked_up) < self.MOST_LOOKED_UP:
+            looked_up[name] = get_close_matches(name, self.fields, n=1, cutoff=0.6)
+        return looked_up.get(name)
 
 
 class Text(fields.Field):

@@ -240,6 +240,14 @@ def test_a_hundred_thousand_unknown_fields_are_answered_in_a_few_words(caller):
     assert len(response.data) < 5000
 
 
+def test_the_nearest_fields_are_looked_up_for_a_few_names_of_a_request(ada, caller):
+    wrong = [{"website_id": ada.site, "name": "pageview", "path": "/", f"urll{n}": 1, "pathh": 1} for n in range(30)]
+    results = caller.post("/pixel/events/batch", json={"events": wrong}).json["data"]["results"]
+    said = [result["errors"][f"urll{n}"][0] for n, result in enumerate(results)]
+    assert said == ["Unknown field. Did you mean url?"] * 19 + ["Unknown field."] * 11
+    assert {result["errors"]["pathh"][0] for result in results} == {"Unknown field. Did you mean path?"}
+
+
 # -- strictly JSON
 
 
