@@ -200,6 +200,12 @@ def test_without_a_token_it_says_what_is_missing(app):
     assert error(ask(app, None, headers={"Authorization": "Basic x"})) == (401, "invalid_authorization_format")
 
 
+def test_of_two_tokens_none_is_taken(app, reader):
+    refused = ask(app, [mint(reader)["token"]] * 2)
+    assert error(refused) == (400, "invalid_query")
+    assert refused.json["error"]["details"] == {"token": ["Given more than once."]}
+
+
 def test_tokens_have_a_budget_of_their_own(app, ada, monkeypatch):
     reader = ada.key(READ)
     made = mint(reader)
