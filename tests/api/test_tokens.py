@@ -123,6 +123,16 @@ def test_the_body_is_an_object(reader, body):
     assert error(refused) == (400, "invalid_body")
 
 
+def test_no_token_is_minted_whose_address_is_too_long_to_be_asked(reader):
+    made = mint(reader, path=["/" + "a" * 1999])
+    assert len(made["url"]) <= 4000
+    for path in ("/pixel/metrics/p_top_pages/token", "/pixel/visitors/v/token"):
+        refused = reader.post(path, json={"path": ["/" + "a" * 1999] * 2})
+        assert error(refused) == (400, "invalid_body")
+        assert refused.json["error"]["details"].keys() == {"_body"}
+        assert "at most 4000 can be asked" in refused.json["error"]["details"]["_body"][0]
+
+
 def test_only_a_key_that_reads_mints(ada):
     refused = ada.key(WRITE).post("/pixel/metrics/p_top_pages/token", json={})
     assert error(refused) == (403, "insufficient_scope")
