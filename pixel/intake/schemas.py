@@ -17,7 +17,7 @@ from pixel.intake.fields import (
 
 
 def _id(**kwargs):
-    return Text(128, least=1, printable=True, **kwargs)
+    return Text(128, least=1, printable=True, pattern=r".*\S.*", wanted="Must not be spaces alone.", **kwargs)
 
 
 class Event(StrictSchema):

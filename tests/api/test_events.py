@@ -113,6 +113,7 @@ ZONE = "Must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z."
     [
         *(({name: value}, name, None) for name in (*IDS, "website_id") for value in (*NOT_TEXT, "", "x" * 129, "a\nb")),
         *(({name: "\u200b"}, name, "Must have printable characters only.") for name in IDS),
+        *(({name: " " * n}, name, "Must not be spaces alone.") for name in (*IDS, "website_id") for n in (1, 128)),
         *(({name: value}, name, None) for name in TAGS for value in (*NOT_TEXT, "x" * 501, "a\x1fb")),
         ({"website_id": ...}, "website_id", None),
         ({"website_id": "nope"}, "website_id", "No such website in this workspace."),
