@@ -169,13 +169,16 @@ class Timestamp(fields.Field):
 
 
 class Number(fields.Field):
-    """A finite JSON number."""
+    """A JSON number from -1e15 to 1e15: the sum of however many is finite."""
 
-    json_schema = {"type": "number"}
+    MOST = 10**15
+    json_schema = {"type": "number", "minimum": -MOST, "maximum": MOST}
 
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) not in (int, float):
             raise ValidationError("Must be a number.")
+        if abs(value) > self.MOST:
+            raise ValidationError("Must be from -1e15 to 1e15.")
         return float(value)
 
 
