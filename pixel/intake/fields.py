@@ -14,6 +14,8 @@ from marshmallow import Schema, ValidationError, fields
 
 from pixel import clock, currencies
 
+#: What a host's name is made of.
+HOST, LONGEST_HOST = r"[^\s/\\:@?#]*", 253
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
@@ -237,7 +239,9 @@ class Url(fields.Field):
             raise ValidationError(f"Must be an http or https address of at most {self.MOST} characters.")
         parts = _split(value)
         if parts is None:
-            raise ValidationError("Must be an absolute http or https address, its path at most 2000 characters.")
+            raise ValidationError(
+                "Must be an absolute http or https address, its host at most 253 characters and its path at most 2000."
+            )
         return parts
 
 
@@ -246,13 +250,18 @@ def _split(url):
     try:
         parts = urlsplit(url)
         path, query = _with_route(parts)
-        if parts.scheme in ("http", "https") and parts.hostname and len(path) <= 2000:
+        if parts.scheme in ("http", "https") and _is_host(parts.hostname) and len(path) <= 2000:
             # Reading the port raises for what is none.
             _ = parts.port
             return SplitUrl(parts.hostname, path, query)
     except ValueError:
         pass
     return None
+
+
+def _is_host(name):
+    # The colons are those of an IPv6 address: in any other host the first one begins the port.
+    return name and len(name) <= LONGEST_HOST and re.fullmatch(HOST, name.replace(":", ""))
 
 
 def _with_route(parts):

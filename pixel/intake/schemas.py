@@ -3,6 +3,8 @@
 from marshmallow import ValidationError
 
 from pixel.intake.fields import (
+    HOST,
+    LONGEST_HOST,
     Address,
     Amount,
     Currency,
@@ -33,7 +35,7 @@ class Event(StrictSchema):
     url = Url()
     path = Text(2000, least=1, pattern=r"(?s)/.*", wanted="Must begin with a slash.")
     title = Text(1000, multiline=True)
-    hostname = Text(253, pattern=r"[^\s/:@?#]*", wanted="Must be a host name.")
+    hostname = Text(LONGEST_HOST, pattern=HOST, wanted="Must be a host name.")
     referrer = Text(4000)
     utm_source = Text(500)
     utm_medium = Text(500)

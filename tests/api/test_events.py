@@ -67,6 +67,8 @@ TAGS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "
         {"url": "http://ada.example:8080/"},
         {"url": "https://ada.example?x=1", "path": ...},
         {"url": "https://[2001:db8::1]/x"},
+        {"url": "https://" + "a" * 253 + "/"},
+        {"url": "https://ü.example/"},
         {"url": "https://ada.example/" + "a" * 1999},
         {"title": ""},
         {"title": "two\nlines\t" + "x" * 900},
@@ -138,10 +140,11 @@ ZONE = "Must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z."
             ({"url": value}, "url", None)
             for value in (*NOT_TEXT, "", "/relative", "ada.example", "ftp://ada.example/", "javascript:alert(1)", "https://",
                           "https:///x", "https://[::1", "https://a:99999/", "https://a:b/", "https://ada.example/" + "a" * 2000,
-                          "https://ada.example/\n", "https://ada.example/?" + "a" * 4000)
+                          "https://ada.example/\n", "https://ada.example/?" + "a" * 4000, "http://a b/", "http://a\\b/", "https://[v1.a b]/",
+                          "https://" + "a" * 254 + "/")
         ),
         *(({"title": value}, "title", None) for value in (*NOT_TEXT, "x" * 1001)),
-        *(({"hostname": value}, "hostname", None) for value in (*NOT_TEXT, "x" * 254, "a b", "a/b", "a:80", "a@b", "a\x01b")),
+        *(({"hostname": value}, "hostname", None) for value in (*NOT_TEXT, "x" * 254, "a b", "a/b", "a\\b", "a:80", "a@b", "a\x01b")),
         *(({"referrer": value}, "referrer", None) for value in (*NOT_TEXT, "x" * 4001, "a\nb")),
         *(
             ({"ip": value}, "ip", "Must be an IPv4 or IPv6 address.")
