@@ -107,8 +107,8 @@ class Text(fields.Field):
         if type(value) is not str:
             raise ValidationError("Must be text.")
         if not self.least <= len(value) <= self.most:
-            short = f"Must have {self.least} to {self.most} characters." if self.least else None
-            raise ValidationError(short or f"Must have at most {self.most} characters.")
+            number = f"{self.least} to {self.most}" if self.least else f"at most {self.most}"
+            raise ValidationError(f"Must have {self.most if self.least == self.most else number} characters.")
         if not value.isprintable():
             if self.printable:
                 raise ValidationError("Must have printable characters only.")

@@ -71,13 +71,14 @@ class Event(StrictSchema):
         "transaction_id": "payment",
         "provider": "payment",
     }
+    _KINDS = {"custom": "custom event", "payment": "payment"}
 
     def check(self, loaded):
         name = loaded["name"]
-        wrong = {field: [f"Required for a {name}."] for field in self._NEEDED[name] if field not in loaded}
+        wrong = {field: [f"Required for a {self._KINDS[name]}."] for field in self._NEEDED[name] if field not in loaded}
         for field in loaded.keys() & self._ONLY.keys():
             if self._ONLY[field] != name:
-                wrong[field] = [f"Only for a {self._ONLY[field]}."]
+                wrong[field] = [f"Only for a {self._KINDS[self._ONLY[field]]}."]
         if name == "pageview" and not loaded.keys() & {"url", "path"}:
             wrong["path"] = ["Required for a pageview, unless url is given."]
         if wrong:
