@@ -127,11 +127,13 @@ def by_token():
     """The caller for whom the request's query token speaks, and the token: (Caller, tokens.Token).
 
     The token is the parameter `token`, or comes as Bearer. It may do what its key may, as long as that works. Raises
-    one of the 401s, InsufficientScope or RateLimitExceeded.
+    one of the 401s, InvalidQuery, InsufficientScope or RateLimitExceeded.
     """
+    given = request.args.getlist("token")
+    if len(given) > 1:
+        raise errors.InvalidQuery(token=["Given more than once."])
     try:
-        given = request.args.getlist("token")
-        token = tokens.read(given[0] if len(given) == 1 else _bearer())
+        token = tokens.read(given[0] if given else _bearer())
         key = keys.working(token.key_id)
         if key is None or key.workspace_id != token.workspace_id:
             raise errors.JwtInvalid()

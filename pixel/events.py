@@ -323,5 +323,6 @@ def _waiting(workspace_id, website_ids, event_id):
 
 
 def shown(row):
-    """A row as people are shown it: without what is the server's own."""
-    return {name: value for name, value in row.items() if name not in ("workspace_id", "event_key")}
+    """A row as people are shown it: without what is the server's own, its moments with their zone."""
+    told = {name: value for name, value in row.items() if name not in ("workspace_id", "event_key")}
+    return told | {name: clock.rfc3339(clock.from_warehouse(row[name])) for name in ("timestamp", "received_at")}

@@ -24,6 +24,12 @@ def prepare(identity, site, request_id):
     return row, journal.frame("identities", orjson.dumps(row), received)
 
 
+def shown(row):
+    """A row as people are shown it: without what is the server's own, its moment with its zone."""
+    told = {name: value for name, value in row.items() if name != "workspace_id"}
+    return told | {"received_at": clock.rfc3339(clock.from_warehouse(row["received_at"]))}
+
+
 def keep(frame):
     """Write a prepared identify call to the journal and sync it. Raises ServiceUnavailable."""
     book.append(frame)

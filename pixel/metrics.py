@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from flask import current_app
 
-from pixel import buckets, clock, errors, identities, pipes, websites
+from pixel import buckets, clock, currencies, errors, identities, pipes, websites
 from pixel.extensions import answers, warehouse
 
 #: The filters that every pipe takes, each the name of a column.
@@ -260,7 +260,7 @@ class _Reader:
             return self.refuse(name, f"Given more than {MOST_VALUES} times.", [])
         if any(len(value) > LONGEST_VALUE for value in values):
             return self.refuse(name, f"Must have at most {LONGEST_VALUE} characters.", [])
-        return values
+        return [value.upper() for value in values] if name == "country" else values
 
     def number(self, name, low, high, default):
         text = self.text(name, str(default))
@@ -283,7 +283,18 @@ class _Reader:
             return self.word(parameter.name, parameter.words, parameter.default)
         if parameter.low is not None:
             return self.number(parameter.name, parameter.low, parameter.high, int(parameter.default))
+        if parameter.name == "currency":
+            return self.currency(parameter)
         return self.text(parameter.name, parameter.default)
+
+    def currency(self, parameter):
+        """A currency code in upper case; an empty one is the default."""
+        if self.given.get(parameter.name) == [""]:
+            del self.given[parameter.name]
+        code = self.text(parameter.name, parameter.default).upper()
+        if code in currencies.CODES or code == parameter.default:
+            return code
+        return self.refuse(parameter.name, "Must be an ISO 4217 currency code such as EUR.", parameter.default)
 
     def steps(self, parameter):
         """The steps of a funnel: one value each, or several in one with commas between them."""

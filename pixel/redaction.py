@@ -49,25 +49,30 @@ def body(raw: bytes):
 
 def query(text: str):
     """A query string that may be kept, decoded if a secret shows only then."""
-    kept = _parameters(text[:MOST_BYTES])
-    for _ in range(3):
-        if "%" not in text and "+" not in text:
-            break
-        text = unquote_plus(text)
-        if (clean := _parameters(text)) != text:
-            kept = clean
-    return _bounded(kept)
+    return _bounded(_seen_through(text, _parameters))
 
 
 def line(text: str):
-    """A path or a header that may be kept."""
-    return _secrets(text[: 2000 + _MARGIN])[:2000]
+    """A path or a header that may be kept, decoded if a secret shows only then."""
+    return _seen_through(text[: 2000 + _MARGIN], _secrets)[:2000]
 
 
 def trace(text: str):
     """The end of a traceback that may be kept."""
     text = _secrets(_FIELDS.sub(r'\1"[redacted]"', text[-_MOST_TRACE:]))
     return text[-MOST_BYTES:]
+
+
+def _seen_through(text, redact):
+    """A text without what `redact` takes out of it, and out of what it is when decoded up to three times."""
+    kept = text = redact(text)
+    for _ in range(3):
+        if "%" not in text and "+" not in text:
+            break
+        text = unquote_plus(text)
+        if (clean := redact(text)) != text:
+            kept = text = clean
+    return kept
 
 
 def _parameters(text):

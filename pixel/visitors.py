@@ -12,9 +12,8 @@ _MONTHS = metrics.MOST_MONTHS
 
 
 def checked_id(visitor_id):
-    """A visitor's id as it is asked for, without spaces around it. Raises InvalidVisitor or VisitorNotFound."""
-    visitor_id = visitor_id.strip()
-    if not visitor_id:
+    """A visitor's id as it is asked for. Raises InvalidVisitor or VisitorNotFound."""
+    if not visitor_id.strip():
         raise errors.InvalidVisitor()
     if len(visitor_id) > LONGEST_ID:
         raise errors.VisitorNotFound()

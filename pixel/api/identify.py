@@ -19,7 +19,7 @@ def identify():
     identity = _IDENTITY.load(body.json())
     row, frame = identities.prepare(identity, website(identity, visible_websites()), g.entry.request_id)
     if dry_run:
-        return answer({"identity": {name: value for name, value in row.items() if name != "workspace_id"}})
+        return answer({"identity": identities.shown(row)})
     identities.refuse_if_unavailable()
     identities.keep(frame)
     g.entry.step("journal")

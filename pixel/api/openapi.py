@@ -13,6 +13,7 @@ from pixel.access import Scope
 from pixel.api import MOST_BYTES, api, shapes
 from pixel.intake import schemas
 from pixel.intake.body import JSON, NDJSON
+from pixel.intake.fields import Currency
 
 _DIALECT = "https://spec.openapis.org/oas/3.1/dialect/base"
 _ID = {"type": "string", "minLength": 1, "maxLength": 128}
@@ -201,6 +202,8 @@ def _own_parameter(parameter):
     elif parameter.low is not None:
         schema = {"type": "integer", "minimum": parameter.low, "maximum": parameter.high}
         schema |= {"default": int(parameter.default)}
+    elif parameter.name == "currency":
+        schema = Currency.json_schema
     else:
         schema = {"type": "string", "minLength": 1, "maxLength": metrics.LONGEST_VALUE}
     required = {"required": True} if parameter.default is None else {}

@@ -8,6 +8,8 @@ from pixel.api import answer, api
 from pixel.envelope import bare
 from pixel.intake import body, schemas
 
+#: A longer address is refused by gunicorn before it comes to us (limit_request_line: 4094).
+MOST_CHARACTERS = 4000
 #: Where tokens are used: no key, no cookie, from any site.
 queries = Blueprint("queries", __name__, url_prefix="/v0")
 queries.entry = "token"
@@ -79,6 +81,10 @@ def _minted(pipes, fixed):
         _refuse_wrong(metrics.pipe(pipe), fixed)
     text, ends = tokens.mint(g.caller.key.id, g.caller.workspace_id, pipes, fixed)
     addresses = {pipe: f"{current_app.config['public_url']}/v0/pipes/{pipe}.json?token={text}" for pipe in pipes}
+    if (length := max(map(len, addresses.values()))) > MOST_CHARACTERS:
+        raise errors.InvalidBody(
+            _body=[f"The token's url would have {length} characters, and at most {MOST_CHARACTERS} can be asked."]
+        )
     facts = {"token": text, "pipe": pipes[0], "expires_at": clock.rfc3339(ends), "url": addresses[pipes[0]]}
     return answer(facts | ({"urls": addresses} if len(pipes) > 1 else {}), 201)
 

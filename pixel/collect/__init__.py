@@ -5,7 +5,6 @@ There is no key: hits are taken from the website's own pages.
 
 import gzip
 import hashlib
-import math
 from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -250,12 +249,12 @@ def _may_be_key(name):
 
 
 def _value(props):
-    """The number that a page calls `value`, if it is one."""
+    """The number that a page calls `value`, if it is one that events may have."""
     try:
         value = float(props.get("value", ""))
     except ValueError:
         return {}
-    return {"value": value} if math.isfinite(value) else {}
+    return {"value": value} if abs(value) <= fields.Number.MOST else {}
 
 
 def _identify(site, hit):

@@ -33,7 +33,7 @@ _DETAILS = {
     "jwt_expired": {"expired_at": "2026-11-25T12:02:00.000Z"},
     "insufficient_scope": {"required": "pixel:write", "available": ["pixel:read"]},
     "invalid_pipe": {"pipe": "p_top_page", "did_you_mean": "p_top_pages"},
-    "invalid_body": {"website_id": ["Missing data for required field."], "country": ["Must be 2 characters long."]},
+    "invalid_body": {"website_id": ["Missing data for required field."], "country": ["Must have 2 characters."]},
     "invalid_query": {"limit": ["Must be a whole number from 1 to 1000."]},
     "method_not_allowed": {"allowed": ["POST"]},
     "payload_too_large": {"limit_bytes": 1048576},

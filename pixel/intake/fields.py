@@ -9,10 +9,13 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from flask import g
 from marshmallow import Schema, ValidationError, fields
 
 from pixel import clock, currencies
 
+#: What a host's name is made of.
+HOST, LONGEST_HOST = r"[^\s/\\:@?#]*", 253
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
@@ -27,6 +30,8 @@ class StrictSchema(Schema):
     """
 
     MOST_UNKNOWN = 10
+    #: Names of a whole request for which the nearest is looked up: it is slow, and the names are the caller's.
+    MOST_LOOKED_UP = 20
 
     def load(self, data, **kwargs):
         try:
@@ -66,14 +71,19 @@ class StrictSchema(Schema):
         return loaded
 
     def _unknown(self, names):
-        # Bounded, because the search for the nearest name is slow and the names are the caller's.
         messages = {}
-        for name in names[: self.MOST_UNKNOWN]:
-            near = get_close_matches(name[:100], self.fields, n=1, cutoff=0.6)
-            messages[name[:100]] = [f"Unknown field. Did you mean {near[0]}?" if near else "Unknown field."]
+        for name in (name[:100] for name in names[: self.MOST_UNKNOWN]):
+            near = self._nearest(name)
+            messages[name] = [f"Unknown field. Did you mean {near[0]}?" if near else "Unknown field."]
         if rest := names[self.MOST_UNKNOWN :]:
             messages["_body"] = [f"{len(rest)} more unknown fields."]
         return messages
+
+    def _nearest(self, name):
+        looked_up = g.setdefault("nearest_fields", {})
+        if name not in looked_up and len(looked_up) < self.MOST_LOOKED_UP:
+            looked_up[name] = get_close_matches(name, self.fields, n=1, cutoff=0.6)
+        return looked_up.get(name)
 
 
 class Text(fields.Field):
@@ -97,8 +107,8 @@ class Text(fields.Field):
         if type(value) is not str:
             raise ValidationError("Must be text.")
         if not self.least <= len(value) <= self.most:
-            short = f"Must have {self.least} to {self.most} characters." if self.least else None
-            raise ValidationError(short or f"Must have at most {self.most} characters.")
+            number = f"{self.least} to {self.most}" if self.least else f"at most {self.most}"
+            raise ValidationError(f"Must have {self.most if self.least == self.most else number} characters.")
         if not value.isprintable():
             if self.printable:
                 raise ValidationError("Must have printable characters only.")
@@ -161,13 +171,16 @@ class Timestamp(fields.Field):
 
 
 class Number(fields.Field):
-    """A finite JSON number."""
+    """A JSON number from -1e15 to 1e15: the sum of however many is finite."""
 
-    json_schema = {"type": "number"}
+    MOST = 10**15
+    json_schema = {"type": "number", "minimum": -MOST, "maximum": MOST}
 
     def _deserialize(self, value, attr, data, **kwargs):
         if type(value) not in (int, float):
             raise ValidationError("Must be a number.")
+        if abs(value) > self.MOST:
+            raise ValidationError("Must be from -1e15 to 1e15.")
         return float(value)
 
 
@@ -226,7 +239,9 @@ class Url(fields.Field):
             raise ValidationError(f"Must be an http or https address of at most {self.MOST} characters.")
         parts = _split(value)
         if parts is None:
-            raise ValidationError("Must be an absolute http or https address, its path at most 2000 characters.")
+            raise ValidationError(
+                "Must be an absolute http or https address, its host at most 253 characters and its path at most 2000."
+            )
         return parts
 
 
@@ -235,13 +250,18 @@ def _split(url):
     try:
         parts = urlsplit(url)
         path, query = _with_route(parts)
-        if parts.scheme in ("http", "https") and parts.hostname and len(path) <= 2000:
+        if parts.scheme in ("http", "https") and _is_host(parts.hostname) and len(path) <= 2000:
             # Reading the port raises for what is none.
             _ = parts.port
             return SplitUrl(parts.hostname, path, query)
     except ValueError:
         pass
     return None
+
+
+def _is_host(name):
+    # The colons are those of an IPv6 address: in any other host the first one begins the port.
+    return name and len(name) <= LONGEST_HOST and re.fullmatch(HOST, name.replace(":", ""))
 
 
 def _with_route(parts):

@@ -3,6 +3,8 @@
 from marshmallow import ValidationError
 
 from pixel.intake.fields import (
+    HOST,
+    LONGEST_HOST,
     Address,
     Amount,
     Currency,
@@ -17,7 +19,7 @@ from pixel.intake.fields import (
 
 
 def _id(**kwargs):
-    return Text(128, least=1, printable=True, **kwargs)
+    return Text(128, least=1, printable=True, pattern=r".*\S.*", wanted="Must not be spaces alone.", **kwargs)
 
 
 class Event(StrictSchema):
@@ -33,7 +35,7 @@ class Event(StrictSchema):
     url = Url()
     path = Text(2000, least=1, pattern=r"(?s)/.*", wanted="Must begin with a slash.")
     title = Text(1000, multiline=True)
-    hostname = Text(253, pattern=r"[^\s/:@?#]*", wanted="Must be a host name.")
+    hostname = Text(LONGEST_HOST, pattern=HOST, wanted="Must be a host name.")
     referrer = Text(4000)
     utm_source = Text(500)
     utm_medium = Text(500)
@@ -69,13 +71,14 @@ class Event(StrictSchema):
         "transaction_id": "payment",
         "provider": "payment",
     }
+    _KINDS = {"custom": "custom event", "payment": "payment"}
 
     def check(self, loaded):
         name = loaded["name"]
-        wrong = {field: [f"Required for a {name}."] for field in self._NEEDED[name] if field not in loaded}
+        wrong = {field: [f"Required for a {self._KINDS[name]}."] for field in self._NEEDED[name] if field not in loaded}
         for field in loaded.keys() & self._ONLY.keys():
             if self._ONLY[field] != name:
-                wrong[field] = [f"Only for a {self._ONLY[field]}."]
+                wrong[field] = [f"Only for a {self._KINDS[self._ONLY[field]]}."]
         if name == "pageview" and not loaded.keys() & {"url", "path"}:
             wrong["path"] = ["Required for a pageview, unless url is given."]
         if wrong:

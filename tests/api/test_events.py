@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from datetime import timedelta
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from tests.cast import READ, WRITE, Workspace, error, load, stored
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,8 @@ TAGS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "
         {"url": "http://ada.example:8080/"},
         {"url": "https://ada.example?x=1", "path": ...},
         {"url": "https://[2001:db8::1]/x"},
+        {"url": "https://" + "a" * 253 + "/"},
+        {"url": "https://ü.example/"},
         {"url": "https://ada.example/" + "a" * 1999},
         {"title": ""},
         {"title": "two\nlines\t" + "x" * 900},
@@ -83,7 +87,7 @@ TAGS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "
         {"device": "mobile", "browser": "Lynx", "os": "Plan 9"},
         CUSTOM,
         CUSTOM | {"goal": "x" * 64},
-        *(CUSTOM | {"value": value} for value in (0, -1, 1.5, 2**63 - 1, 1e308)),
+        *(CUSTOM | {"value": value} for value in (0, -1, 1.5, 10**15, -1e15)),
         PAYMENT,
         *(PAYMENT | {"amount": amount} for amount in (0, -5, 19.99, "19.99", "-0.0001", 99999999999999)),
         PAYMENT | {"currency": "jpy"},
@@ -113,6 +117,7 @@ ZONE = "Must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z."
     [
         *(({name: value}, name, None) for name in (*IDS, "website_id") for value in (*NOT_TEXT, "", "x" * 129, "a\nb")),
         *(({name: "\u200b"}, name, "Must have printable characters only.") for name in IDS),
+        *(({name: " " * n}, name, "Must not be spaces alone.") for name in (*IDS, "website_id") for n in (1, 128)),
         *(({name: value}, name, None) for name in TAGS for value in (*NOT_TEXT, "x" * 501, "a\x1fb")),
         ({"website_id": ...}, "website_id", None),
         ({"website_id": "nope"}, "website_id", "No such website in this workspace."),
@@ -137,10 +142,11 @@ ZONE = "Must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z."
             ({"url": value}, "url", None)
             for value in (*NOT_TEXT, "", "/relative", "ada.example", "ftp://ada.example/", "javascript:alert(1)", "https://",
                           "https:///x", "https://[::1", "https://a:99999/", "https://a:b/", "https://ada.example/" + "a" * 2000,
-                          "https://ada.example/\n", "https://ada.example/?" + "a" * 4000)
+                          "https://ada.example/\n", "https://ada.example/?" + "a" * 4000, "http://a b/", "http://a\\b/", "https://[v1.a b]/",
+                          "https://" + "a" * 254 + "/")
         ),
         *(({"title": value}, "title", None) for value in (*NOT_TEXT, "x" * 1001)),
-        *(({"hostname": value}, "hostname", None) for value in (*NOT_TEXT, "x" * 254, "a b", "a/b", "a:80", "a@b", "a\x01b")),
+        *(({"hostname": value}, "hostname", None) for value in (*NOT_TEXT, "x" * 254, "a b", "a/b", "a\\b", "a:80", "a@b", "a\x01b")),
         *(({"referrer": value}, "referrer", None) for value in (*NOT_TEXT, "x" * 4001, "a\nb")),
         *(
             ({"ip": value}, "ip", "Must be an IPv4 or IPv6 address.")
@@ -149,13 +155,15 @@ ZONE = "Must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z."
         *(({"user_agent": value}, "user_agent", None) for value in (*NOT_TEXT, "x" * 2001)),
         *(({"language": value}, "language", None) for value in (*NOT_TEXT, "x" * 36)),
         *(({"screen": value}, "screen", None) for value in (*NOT_TEXT, "x" * 21)),
-        *(({"country": value}, "country", None) for value in (*NOT_TEXT, "", "D", "DEU", "D1", "é!")),
+        *(({"country": value}, "country", None) for value in (*NOT_TEXT, "D1", "é!")),
+        *(({"country": value}, "country", "Must have 2 characters.") for value in ("", "D", "DEU")),
         *(({name: value}, name, None) for name in ("device", "browser", "os") for value in (*NOT_TEXT, "x" * 65)),
-        (CUSTOM | {"goal": ...}, "goal", "Required for a custom."),
+        (CUSTOM | {"goal": ...}, "goal", "Required for a custom event."),
         *((CUSTOM | {"goal": value}, "goal", None) for value in (*NOT_TEXT, "", "x" * 65)),
         *((CUSTOM | {"value": value}, "value", "Must be a number.") for value in ("1", True, [], {})),
-        ({"goal": "signup"}, "goal", "Only for a custom."),
-        ({"value": 1}, "value", "Only for a custom."),
+        *((CUSTOM | {"value": value}, "value", "Must be from -1e15 to 1e15.") for value in (10**15 + 1, -2e15, 1e308)),
+        ({"goal": "signup"}, "goal", "Only for a custom event."),
+        ({"value": 1}, "value", "Only for a custom event."),
         ({"amount": 1}, "amount", "Only for a payment."),
         (CUSTOM | {"currency": "EUR"}, "currency", "Only for a payment."),
         ({"transaction_id": "t"}, "transaction_id", "Only for a payment."),
@@ -238,6 +246,14 @@ def test_a_hundred_thousand_unknown_fields_are_answered_in_a_few_words(caller):
     response = caller.post("/pixel/events", data=body, content_type=JSON)
     assert told(response)["_body"] == ["69990 more unknown fields."]
     assert len(response.data) < 5000
+
+
+def test_the_nearest_fields_are_looked_up_for_a_few_names_of_a_request(ada, caller):
+    wrong = [{"website_id": ada.site, "name": "pageview", "path": "/", f"urll{n}": 1, "pathh": 1} for n in range(30)]
+    results = caller.post("/pixel/events/batch", json={"events": wrong}).json["data"]["results"]
+    said = [result["errors"][f"urll{n}"][0] for n, result in enumerate(results)]
+    assert said == ["Unknown field. Did you mean url?"] * 19 + ["Unknown field."] * 11
+    assert {result["errors"]["pathh"][0] for result in results} == {"Unknown field. Did you mean path?"}
 
 
 # -- strictly JSON
@@ -432,10 +448,12 @@ def test_what_is_not_gzip_is_refused(desk, data):
 
 def test_a_dry_run_shows_the_event_and_stores_nothing(app, ada, caller):
     event = {"website_id": ada.site, "name": "pageview", "url": "https://ada.example/x?utm_source=s", "event_id": "dry"}
+    event["timestamp"] = "2026-01-31T12:00:00.5+01:00"
     response = caller.post("/pixel/events?dry_run=true", json=event)
     assert response.status_code == 200
     row = response.json["data"]["event"]
-    assert (row["path"], row["utm_source"]) == ("/x", "s")
+    assert (row["path"], row["utm_source"], row["timestamp"]) == ("/x", "s", "2026-01-31T11:00:00.500Z")
+    assert RFC3339.fullmatch(row["received_at"])
     assert "workspace_id" not in row
     response = caller.post("/pixel/events/batch?dry_run=true", json={"events": [event, {}]})
     assert response.status_code == 200
@@ -443,6 +461,7 @@ def test_a_dry_run_shows_the_event_and_stores_nothing(app, ada, caller):
     identity = {"website_id": ada.site, "visitor_id": "v", "user_id": "u"}
     response = caller.post("/pixel/identify?dry_run=true", json=identity)
     assert response.status_code == 200
+    assert RFC3339.fullmatch(response.json["data"]["identity"]["received_at"])
     assert "workspace_id" not in response.text
     assert stored(app, ada.site) == stored(app, ada.site, "identities") == []
     assert error(caller.get("/pixel/events/dry")) == (404, "event_not_found")

@@ -115,7 +115,7 @@ def test_a_good_parameter_is_taken_and_told_back(desk, name, values):
     for value in values:
         query = asked(desk.get(TOP, query_string={name: value, **({"to": value} if name == "from" else {})}))
         if name in metrics.FILTERS:
-            assert query["filters"] == {name: [value]}
+            assert query["filters"] == {name: [value.upper() if name == "country" else value]}
         else:
             assert str(query[name]) == str(int(value) if value.isdigit() else value)
 
@@ -185,6 +185,19 @@ def test_a_reports_own_parameters_take_what_they_say_and_nothing_else(desk, pipe
         assert asked(ask(parameter.high))[parameter.name] == parameter.high
         assert told(ask(parameter.low - 1)).keys() == told(ask(parameter.high + 1)).keys() == {parameter.name}
     assert told(desk.get(TOP, query_string={parameter.name: "x"})).keys() == {parameter.name}
+
+
+def test_revenue_is_asked_for_in_a_currency_that_there_is(ada, caller):
+    caller.sends(ada.site, name="payment", amount=5, currency="EUR", transaction_id="t")
+    for currency in ("EUR", "eur", ""):
+        assert [row["revenue"] for row in caller.rows("p_traffic_sources", currency=currency)] == [5]
+        assert caller.rows("p_metric_series", currency=currency, metric="revenue")[-1]["value"] == 5
+    for currency in ("EURO", "\0", "XXZ", " ", "E"):
+        refused = caller.get("/pixel/metrics/p_traffic_sources", query_string={"currency": currency})
+        assert told(refused) == {"currency": ["Must be an ISO 4217 currency code such as EUR."]}
+    assert told(caller.get("/pixel/metrics/p_traffic_sources?currency=EUR&currency=USD")) == {
+        "currency": ["Given more than once."]
+    }
 
 
 @pytest.mark.parametrize(
@@ -304,6 +317,12 @@ def test_values_of_one_filter_are_alternatives_and_filters_must_all_hold(ada, ca
     }
 
 
+def test_a_country_may_be_in_lower_case(ada, caller):
+    caller.sends(ada.site, path="/a", country="us")
+    caller.sends(ada.site, path="/b", country="CH")
+    assert [row["path"] for row in caller.rows("p_top_pages", country="us")] == ["/a"]
+
+
 def test_limit_and_offset_cut_the_rows(ada, caller):
     for path in "abc":
         caller.sends(ada.site, path="/" + path)
@@ -344,7 +363,7 @@ def test_no_value_of_a_filter_breaks_a_report(desk, name):
     values = UNSENDABLE + HOSTILE
     for pipe in ("p_traffic_sources", "p_events_catalog"):
         response = desk.get(f"/pixel/metrics/{pipe}", query_string={name: values})
-        assert asked(response)["filters"] == {name: values}
+        assert asked(response)["filters"] == {name: [v.upper() for v in values] if name == "country" else values}
         assert response.json["data"]["data"] == []
 
 

@@ -113,10 +113,12 @@ def name_what_there_is(case, site):
     for part in (case.query, case.body if isinstance(case.body, dict) else {}):
         if "website_id" in part:
             part["website_id"] = site
+        if "currency" in part:
+            part["currency"] = "EUR"
         part.pop("from", None)
         part.pop("to", None)
     body = case.body if isinstance(case.body, dict) else {}
-    right = {"timestamp": "2026-01-31T12:00:00Z", "currency": "EUR", "url": "https://example.com/a", "amount": 1.5}
+    right = {"timestamp": "2026-01-31T12:00:00Z", "url": "https://example.com/a", "amount": 1.5}
     body.update({name: value for name, value in right.items() if name in body})
     for name in ("event_id", "visitor_id", "session_id", "user_id", "transaction_id", "email"):
         if name in body:

@@ -123,6 +123,16 @@ def test_the_body_is_an_object(reader, body):
     assert error(refused) == (400, "invalid_body")
 
 
+def test_no_token_is_minted_whose_address_is_too_long_to_be_asked(reader):
+    made = mint(reader, path=["/" + "a" * 1999])
+    assert len(made["url"]) <= 4000
+    for path in ("/pixel/metrics/p_top_pages/token", "/pixel/visitors/v/token"):
+        refused = reader.post(path, json={"path": ["/" + "a" * 1999] * 2})
+        assert error(refused) == (400, "invalid_body")
+        assert refused.json["error"]["details"].keys() == {"_body"}
+        assert "at most 4000 can be asked" in refused.json["error"]["details"]["_body"][0]
+
+
 def test_only_a_key_that_reads_mints(ada):
     refused = ada.key(WRITE).post("/pixel/metrics/p_top_pages/token", json={})
     assert error(refused) == (403, "insufficient_scope")
@@ -198,6 +208,12 @@ def unsigned(token):
 def test_without_a_token_it_says_what_is_missing(app):
     assert error(ask(app, None)) == (401, "missing_authorization")
     assert error(ask(app, None, headers={"Authorization": "Basic x"})) == (401, "invalid_authorization_format")
+
+
+def test_of_two_tokens_none_is_taken(app, reader):
+    refused = ask(app, [mint(reader)["token"]] * 2)
+    assert error(refused) == (400, "invalid_query")
+    assert refused.json["error"]["details"] == {"token": ["Given more than once."]}
 
 
 def test_tokens_have_a_budget_of_their_own(app, ada, monkeypatch):

@@ -111,9 +111,14 @@ def test_an_unknown_one_is_not_found(visitors, visitor_id):
     assert error(visitors(visitor_id)) == (404, "visitor_not_found")
 
 
-@pytest.mark.parametrize("visitor_id", ["a/b", "a b", "it's", "ü😀", "a%2Fb", "token", "x/token"])
+@pytest.mark.parametrize("visitor_id", ["a/b", "a b", " sp ", "it's", "ü😀", "a%2Fb", "token", "x/token"])
 def test_any_id_there_is_is_found(ada, caller, visitors, visitor_id):
     from urllib.parse import quote
 
     caller.sends(ada.site, visitor_id=visitor_id)
     assert visitors(quote(visitor_id, safe="")).json["data"]["visitor_id"] == visitor_id
+
+
+def test_no_visitor_of_spaces_alone_is_taken(ada, caller):
+    refused = caller.post("/pixel/identify", json={"website_id": ada.site, "visitor_id": "  ", "user_id": "u"})
+    assert error(refused) == (400, "invalid_body")
