@@ -79,6 +79,11 @@ def _refuse_unless_alone():
         )
 
 
+def set_aside(instance):
+    """The files of what could not be loaded, in an instance folder."""
+    return sorted(path for pattern in _SET_ASIDE for path in instance.glob(pattern))
+
+
 def fingerprint():
     """What tells whether two installations have the same SECRET_KEY, without telling it."""
     return hashlib.sha256(b"fingerprint\0" + current_app.config["SECRET_KEY"].encode()).hexdigest()[:16]
@@ -97,7 +102,7 @@ def _write(folder):
         _copy(Path(taken["index"]), folder / "warehouse/loader.sqlite")
     finally:
         warehouse.leave_snapshot()
-    for path in [path for pattern in _SET_ASIDE for path in instance.glob(pattern)]:
+    for path in set_aside(instance):
         _copy(path, folder / "journal" / path.name)
     # After the events: a website or key must be there when anything of it is.
     _copy_database(folder / "pixel.sqlite")
