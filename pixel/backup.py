@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask import current_app
 from sqlalchemy import select
 
@@ -227,7 +228,7 @@ def _checked(folder):
     """The manifest of a backup whose files are all there, as they were written."""
     try:
         manifest = orjson.loads((folder / MANIFEST).read_bytes())
-        known = manifest["format"] == FORMAT
+        known, revision = manifest["format"] == FORMAT, manifest["database"]
         files = {folder / name: facts for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         raise BackupFailed(f"{folder} is no complete backup: it has no {MANIFEST}.") from None
@@ -235,9 +236,18 @@ def _checked(folder):
         raise BackupFailed(f"{folder / MANIFEST} is damaged.") from None
     if not known:
         raise BackupFailed(f"This backup is of another format ({manifest['format']}) than this version reads.")
+    if revision not in _known_revisions():
+        raise BackupFailed(
+            f"This backup is of a newer version ({manifest['version']}, tables of {revision}). Use that."
+        )
     for path, facts in files.items():
         _refuse_unless_as_written(path, facts, folder)
     return manifest
+
+
+def _known_revisions():
+    script = ScriptDirectory(os.path.join(current_app.root_path, "pixel", "migrations"))
+    return {each.revision for each in script.walk_revisions()}
 
 
 def _refuse_unless_as_written(path, facts, folder):

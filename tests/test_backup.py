@@ -192,6 +192,12 @@ def test_a_backup_of_another_format_is_refused(app, kept):
     assert "another format" in refusal(app, kept)
 
 
+def test_a_backup_of_a_newer_version_is_refused(app, kept):
+    manifest = json.loads((kept / "manifest.json").read_text())
+    (kept / "manifest.json").write_text(json.dumps(manifest | {"database": "0999_later", "version": "9.0"}))
+    assert "newer version (9.0, tables of 0999_later)" in refusal(app, kept)
+
+
 def test_a_manifest_that_leads_outside_is_refused(app, kept):
     (kept.parent / "outside").write_text("x")
     change(kept / "manifest.json", lambda content: content.replace(b'"secret_key": {', b'"../outside": {'))
