@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 
 import config
 from pixel import clock, journal, metrics, pipes, websites
+from pixel.backup import set_aside
 from pixel.database import db, migration
 from pixel.warehouse.claims import Shared
 from pixel.warehouse.embedded import Embedded, parsed
@@ -48,7 +49,8 @@ class Unfit(ValueError):
 def run(settings, folder, say):
     """Move what the instance `folder` keeps to the stores that `settings` name; `say` is told of each step.
 
-    Raises Unfit, and AnalyticsError or the database's errors when a store is away; then it can be run again.
+    Raises Unfit, and OutcomeUnknown, Refused, AnalyticsError or the database's errors when a store is away; then it can
+    be run again.
     """
     folder = Path(folder).resolve()
     _refuse_unless(settings.warehouse_server(), "ANALYTICS_URL must name a ClickHouse server, to move to.")
@@ -62,6 +64,8 @@ def run(settings, folder, say):
         for table in journal.TABLES:
             say(f"{_table(source, target, table, say)} rows of {table} are there.")
         say(f"{_compare(source, target)} answers of reports are the same.")
+    for path in set_aside(folder):
+        say(f"Not copied, because it could not be loaded: {path}")
 
 
 def _refuse_unless(fine, sentence):
