@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from flask import current_app
 from sqlalchemy import select
 
@@ -79,6 +80,11 @@ def _refuse_unless_alone():
         )
 
 
+def set_aside(instance):
+    """The files of what could not be loaded, in an instance folder."""
+    return sorted(path for pattern in _SET_ASIDE for path in instance.glob(pattern))
+
+
 def fingerprint():
     """What tells whether two installations have the same SECRET_KEY, without telling it."""
     return hashlib.sha256(b"fingerprint\0" + current_app.config["SECRET_KEY"].encode()).hexdigest()[:16]
@@ -97,7 +103,7 @@ def _write(folder):
         _copy(Path(taken["index"]), folder / "warehouse/loader.sqlite")
     finally:
         warehouse.leave_snapshot()
-    for path in [path for pattern in _SET_ASIDE for path in instance.glob(pattern)]:
+    for path in set_aside(instance):
         _copy(path, folder / "journal" / path.name)
     # After the events: a website or key must be there when anything of it is.
     _copy_database(folder / "pixel.sqlite")
@@ -222,7 +228,7 @@ def _checked(folder):
     """The manifest of a backup whose files are all there, as they were written."""
     try:
         manifest = orjson.loads((folder / MANIFEST).read_bytes())
-        known = manifest["format"] == FORMAT
+        known, revision = manifest["format"] == FORMAT, manifest["database"]
         files = {folder / name: facts for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         raise BackupFailed(f"{folder} is no complete backup: it has no {MANIFEST}.") from None
@@ -230,9 +236,18 @@ def _checked(folder):
         raise BackupFailed(f"{folder / MANIFEST} is damaged.") from None
     if not known:
         raise BackupFailed(f"This backup is of another format ({manifest['format']}) than this version reads.")
+    if revision not in _known_revisions():
+        raise BackupFailed(
+            f"This backup is of a newer version ({manifest['version']}, tables of {revision}). Use that."
+        )
     for path, facts in files.items():
         _refuse_unless_as_written(path, facts, folder)
     return manifest
+
+
+def _known_revisions():
+    script = ScriptDirectory(os.path.join(current_app.root_path, "pixel", "migrations"))
+    return {each.revision for each in script.walk_revisions()}
 
 
 def _refuse_unless_as_written(path, facts, folder):

@@ -93,12 +93,13 @@ def schedule(app, engine):
     each(3600, forget_old_requests)
     # Not once a day: an engine that is started anew every day would never come to it.
     each(3600, forget_old_events)
+    each(3600, forget_removed_websites)
     # Of what all servers share.
     one(10, mail.send_due)
     one(60, keys.sweep)
     one(3600, salts.sweep)
     one(3600, notices.mail_owners)
-    one(3600, forget_removed_websites)
+    one(3600, forget_emptied_websites)
     one(3600, forget_ended_links)
     one(86400, mail.sweep)
 
@@ -142,15 +143,17 @@ def _drop_partitions(tables, oldest):
     for table in tables:
         asked = f"SELECT DISTINCT _partition_id AS id FROM {table} WHERE _partition_id < {{oldest:String}} ORDER BY id"
         for row in warehouse.query(asked, {"oldest": oldest})["data"]:
-            engine.command(f"ALTER TABLE {table} DROP PARTITION {int(row['id'])}")
+            # However large: a ClickHouse server refuses what is over 50 GB otherwise.
+            engine.command(
+                f"ALTER TABLE {table} DROP PARTITION {int(row['id'])} SETTINGS max_partition_size_to_drop = 0"
+            )
 
 
 def forget_removed_websites():
-    """Delete the data of the websites that were removed 30 days ago."""
+    """Delete the data of the websites that were removed 30 days ago from the warehouse of this server."""
     for website in websites.due():
         for table in ("events", "identities", "drops"):
             _delete(table, website.id)
-        websites.delete(website.id)
 
 
 def _delete(table, website_id):
@@ -163,6 +166,12 @@ def _delete(table, website_id):
             f"ALTER TABLE {table} DELETE IN PARTITION ID '{row['id']}' WHERE website_id = '{website_id}'"
             " SETTINGS mutations_sync = 2"
         )
+
+
+def forget_emptied_websites():
+    """Forget the websites whose data each server has had a day to delete."""
+    for website in websites.due(websites.KNOWN):
+        websites.delete(website.id)
 
 
 def forget_ended_links():

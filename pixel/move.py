@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 
 import config
 from pixel import clock, journal, metrics, pipes, websites
+from pixel.backup import set_aside
 from pixel.database import db, migration
 from pixel.warehouse.claims import Shared
 from pixel.warehouse.embedded import Embedded, parsed
@@ -48,7 +49,8 @@ class Unfit(ValueError):
 def run(settings, folder, say):
     """Move what the instance `folder` keeps to the stores that `settings` name; `say` is told of each step.
 
-    Raises Unfit, and AnalyticsError or the database's errors when a store is away; then it can be run again.
+    Raises Unfit, and OutcomeUnknown, Refused, AnalyticsError or the database's errors when a store is away; then it can
+    be run again.
     """
     folder = Path(folder).resolve()
     _refuse_unless(settings.warehouse_server(), "ANALYTICS_URL must name a ClickHouse server, to move to.")
@@ -62,6 +64,8 @@ def run(settings, folder, say):
         for table in journal.TABLES:
             say(f"{_table(source, target, table, say)} rows of {table} are there.")
         say(f"{_compare(source, target)} answers of reports are the same.")
+    for path in set_aside(folder):
+        say(f"Not copied, because it could not be loaded: {path}")
 
 
 def _refuse_unless(fine, sentence):
@@ -175,7 +179,7 @@ def _content(warehouse, table, id):
 
 def _copy_partition(source, target, table, id):
     # What an attempt before has left. Ids of partitions are plain letters and digits.
-    target.command(f"ALTER TABLE {table} DROP PARTITION ID '{id}'")
+    target.command(f"ALTER TABLE {table} DROP PARTITION ID '{id}' SETTINGS max_partition_size_to_drop = 0")
     with source.rows(f"SELECT * FROM {table} WHERE _partition_id = '{id}'") as lines:
         while block := lines.readlines(BLOCK_BYTES):
             target.insert(table, b"".join(block), secrets.token_hex(16))

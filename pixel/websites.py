@@ -15,6 +15,8 @@ MOST = 1000
 MOST_HOSTS = 20
 #: How long the data of a removed website is kept.
 KEPT = timedelta(days=30)
+#: How long it is known itself: each server has a day to delete what its own warehouse holds of it.
+KNOWN = KEPT + timedelta(days=1)
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
@@ -37,6 +39,10 @@ class Website(db.Model):
     def deleted_at(self):
         """When the data of a removed website will be deleted."""
         return self.removed_at and self.removed_at + KEPT
+
+    def is_due(self):
+        """Whether the data of a removed website is deleted, now or already."""
+        return self.removed_at is not None and self.deleted_at < clock.now()
 
 
 class Site(NamedTuple):
@@ -63,6 +69,10 @@ def add(workspace_id, domain, name=None, timezone=None, actor="command line", re
         timezone = timezone or session.get_one(Workspace, workspace_id).timezone
         refuse_unknown_timezone(timezone)
         if there := session.scalar(select(Website).filter_by(workspace_id=workspace_id, domain=domain)):
+            if there.is_due():
+                raise ValueError(
+                    f"{domain} was removed {KEPT.days} days ago and is being deleted: add it again tomorrow."
+                )
             what = "was removed from this workspace: restore it" if there.removed_at else "is already a website of it"
             raise ValueError(f"{domain} {what}.")
         website = Website(
@@ -109,6 +119,8 @@ def restore(workspace_id, website_id, actor="command line", request_id=None):
     """Take a removed website in again, with all its data. Raises WebsiteNotFound."""
     with transaction() as session:
         website = _kept(session, workspace_id, website_id, removed=True)
+        if website.is_due():
+            raise errors.WebsiteNotFound()
         website.removed_at = None
         audit.record(session, workspace_id, actor, "website.restored", website.id, request_id, domain=website.domain)
     return website
@@ -116,13 +128,13 @@ def restore(workspace_id, website_id, actor="command line", request_id=None):
 
 def removed(workspace_id):
     """The removed websites of a workspace whose data is still there, newest first."""
-    found = select(Website).where(Website.workspace_id == workspace_id, Website.removed_at.is_not(None))
+    found = select(Website).where(Website.workspace_id == workspace_id, Website.removed_at >= clock.now() - KEPT)
     return db.session.scalars(found.order_by(Website.removed_at.desc(), Website.id)).all()
 
 
-def due():
-    """The removed websites, of any workspace, whose data is to be deleted now."""
-    return db.session.scalars(select(Website).where(Website.removed_at < clock.now() - KEPT)).all()
+def due(kept=KEPT):
+    """The websites, of any workspace, that were removed longer ago."""
+    return db.session.scalars(select(Website).where(Website.removed_at < clock.now() - kept)).all()
 
 
 def delete(website_id):

@@ -15,8 +15,11 @@ import pytest
 
 from pixel import backup, pipes
 from pixel.extensions import warehouse
+from pixel.warehouse import snapshot
+from pixel.warehouse.remote import Remote
 from tests import stores
 from tests.cast import NEEDED, READ, WRITE, load
+from tests.clickhouse_front import Front
 from tests.server import HOME, Server, until
 from tests.test_kill import counted
 from tests.test_kill import load as under_load
@@ -123,7 +126,7 @@ def test_a_backup_under_load_holds_all_that_was_acknowledged_before_it_and_nothi
         before += acknowledged
     assert before > 50
     until(lambda: server.behind() == 0, 20, server.said)
-    assert not (server.instance / "warehouse/data/shadow/backup").exists()
+    assert not (server.instance / "warehouse/data/shadow/pixel_backup").exists()
 
 
 # -- what a backup is
@@ -189,6 +192,12 @@ def test_a_backup_of_another_format_is_refused(app, kept):
     assert "another format" in refusal(app, kept)
 
 
+def test_a_backup_of_a_newer_version_is_refused(app, kept):
+    manifest = json.loads((kept / "manifest.json").read_text())
+    (kept / "manifest.json").write_text(json.dumps(manifest | {"database": "0999_later", "version": "9.0"}))
+    assert "newer version (9.0, tables of 0999_later)" in refusal(app, kept)
+
+
 def test_a_manifest_that_leads_outside_is_refused(app, kept):
     (kept.parent / "outside").write_text("x")
     change(kept / "manifest.json", lambda content: content.replace(b'"secret_key": {', b'"../outside": {'))
@@ -245,7 +254,7 @@ def test_a_disk_that_is_full_leaves_the_original_as_it_was(running, tmp_path):
     assert done.returncode == 1
     assert "could not be written" in done.stderr
     assert not (tmp_path / "kept").exists()
-    assert not (server.instance / "warehouse/data/shadow/backup").exists()
+    assert not (server.instance / "warehouse/data/shadow/pixel_backup").exists()
     assert answers(server, key) == expected
     server.flask("backup", str(tmp_path / "kept"))
 
@@ -276,9 +285,9 @@ def test_a_backup_that_is_killed_is_incomplete_and_the_next_one_works(running, o
         [sys.executable, "-c", _KILLED_AT.format(step="_copy_tree"), tmp_path / "early"],
         cwd=HOME, env=server.environment, timeout=60, check=False,
     )  # fmt: skip
-    assert (server.instance / "warehouse/data/shadow/backup").exists()
+    assert (server.instance / "warehouse/data/shadow/pixel_backup").exists()
     server.flask("backup", str(tmp_path / "kept"))
-    assert not (server.instance / "warehouse/data/shadow/backup").exists()
+    assert not (server.instance / "warehouse/data/shadow/pixel_backup").exists()
     assert "1 events" in other.flask("restore", str(tmp_path / "kept"), check=False).stderr
     again = other.flask("restore", str(tmp_path / "kept"), check=False)
     assert (again.returncode, "in use" in again.stderr) == (1, True)
@@ -299,8 +308,26 @@ def _flask(*arguments):
 
 def test_the_engine_of_these_tests_keeps_nothing_aside(app):
     load(app)
-    assert not os.path.exists(warehouse.folder / "data/shadow/backup")
+    assert not os.path.exists(warehouse.folder / "data/shadow/pixel_backup")
     assert not os.path.exists(warehouse.folder / "loader.backup")
+
+
+def test_of_a_clickhouse_server_nothing_is_backed_up_and_nothing_unfrozen(tmp_path):
+    front = Front(tmp_path / "clickhouse").start()
+    try:
+        clickhouse = Remote(front.url)
+        clickhouse.set_up()
+        clickhouse.insert("drops", b'{"website_id": "w"}')
+        clickhouse.command(f"ALTER TABLE drops FREEZE WITH NAME '{snapshot.NAME}'")
+        frozen = sorted((front.folder / "data/shadow" / snapshot.NAME).rglob("*.txt"))
+        assert frozen
+        server = Server(tmp_path / "instance", **front.settings)
+        server.flask("db", "upgrade")
+        done = server.flask("backup", str(tmp_path / "kept"), check=False)
+        assert (done.returncode, "by its own means" in done.stderr) == (1, True)
+        assert all(path.exists() for path in frozen)
+    finally:
+        front.stop()
 
 
 def test_control_data_in_postgresql_is_not_taken_for_a_file(tmp_path):

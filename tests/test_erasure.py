@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from pixel import audit, clock, erasure, errors, journal, pipes, websites
+from pixel import audit, clock, erasure, errors, ids, journal, pipes, websites
 from pixel.database import db
 from pixel.extensions import answers, warehouse
 from pixel.extensions import journal as book
@@ -267,10 +267,69 @@ def test_an_erasure_that_fails_says_so_and_can_be_run_again(app, ada, caller, er
     assert done.exit_code == 1
     assert "Traceback" not in done.output
     with app.app_context():
-        assert warehouse.query("SELECT count() AS n FROM erasing")["data"] == [{"n": 0}]
+        assert tables_of_erasures(app) == []
         assert audit.of(ada.id, action="visitor.erased") == []
     monkeypatch.setattr(eraser, "_DELETE", whole)
     assert json.loads(erase("second-try", "--website", ada.site).stdout)["removed"]["events"] == 1
+
+
+def tables_of_erasures(app):
+    with app.app_context():
+        rows = warehouse.query("SELECT name FROM system.tables WHERE startsWith(name, 'erasing')")["data"]
+    return [row["name"] for row in rows]
+
+
+@pytest.fixture
+def between(app, monkeypatch):
+    """Have something done once, when an erasure has noted what it is about and before it takes anything out."""
+
+    def when_noted(something):
+        note = eraser._note
+
+        def then(*arguments):
+            found = note(*arguments)
+            monkeypatch.setattr(eraser, "_note", note)
+            something()
+            return found
+
+        monkeypatch.setattr(eraser, "_note", then)
+
+    return when_noted
+
+
+def test_an_erasure_of_another_machine_takes_nothing_from_this_one(app, ada, caller, erase, between):
+    for visitor in ("here", "there", "stays"):
+        caller.sends(ada.site, visitor_id=visitor)
+    load(app)
+    engine, gone = warehouse.start(), []
+    between(lambda: gone.append(eraser.erase(engine._warehouse, engine._loader, ada.id, [ada.site], ["there"])))
+    found = eraser.erase(engine._warehouse, engine._loader, ada.id, [ada.site], ["here"])
+    assert [each["events"] for each in (found, *gone)] == [1, 1]
+    assert held(app, ada.site) == {"stays"}
+    assert tables_of_erasures(app) == []
+
+
+def test_rows_that_are_still_there_are_not_called_erased(app, ada, caller, erase, between):
+    caller.sends(ada.site, visitor_id="still-here")
+    load(app)
+    # As when the server that has the table is started anew.
+    between(lambda: warehouse.start().command(f"TRUNCATE TABLE {tables_of_erasures(app)[0]}"))
+    engine = warehouse.start()
+    with pytest.raises(errors.AnalyticsError, match="kept some"):
+        eraser.erase(engine._warehouse, engine._loader, ada.id, [ada.site], ["still-here"])
+    assert held(app, ada.site) == {"still-here"}
+    assert json.loads(erase("still-here", "--website", ada.site).stdout)["removed"]["events"] == 1
+
+
+def test_what_a_killed_erasure_has_left_is_removed_a_day_later(app, ada, erase, moved_clock):
+    load(app)
+    name = ids.in_time("erasing_")
+    warehouse.start().command(f"CREATE TABLE {name} (id String) ENGINE = Memory")
+    assert erase("nobody", "--website", ada.site).exit_code == 0
+    assert tables_of_erasures(app) == [name]
+    moved_clock.forward(hours=25)
+    assert erase("nobody", "--website", ada.site).exit_code == 0
+    assert tables_of_erasures(app) == []
 
 
 def test_blanked_records_are_still_records(tmp_path):

@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -153,6 +153,43 @@ def test_a_day_that_is_not_over_is_written_again(app, run, tmp_path):
         assert run(workspace.site, "--format", "ndjson").exit_code == 0
     (path,) = (tmp_path / "out").iterdir()
     assert [row["event_id"] for row in read(path)] == ["e1", "e2"]
+
+
+def test_each_night_a_day_is_written_until_all_of_it_was_over(app, run, tmp_path, moved_clock):
+    evening = clock.now().replace(hour=22, minute=0) + timedelta(days=1)
+    moved_clock.forward(seconds=(evening - clock.now()).total_seconds())
+    workspace = Workspace(app, "night.example")
+    caller, yesterday = workspace.key(WRITE), clock.now().date()
+
+    def exported():
+        done = run(workspace.site, "--format", "ndjson")
+        assert done.exit_code == 0, done.output
+        path = tmp_path / "out" / f"events-{yesterday}.ndjson"
+        return [row["event_id"] for row in read(path)], done.stderr.count("was there")
+
+    caller.sends(workspace.site, event_id="before the first night")
+    assert exported() == (["before the first night"], 0)
+    caller.sends(workspace.site, event_id="later that day")
+    # So soon after midnight something may be on its way.
+    moved_clock.forward(hours=2, minutes=30)
+    assert exported() == (["before the first night", "later that day"], 0)
+    moved_clock.forward(hours=1)
+    assert exported() == (["before the first night", "later that day"], 0)
+    assert exported() == (["before the first night", "later that day"], 1)
+
+
+def test_a_part_of_a_month_is_not_taken_for_all_of_it(site, run, tmp_path):
+    by_month = ("--format", "ndjson", "--by", "month")
+    assert run(site, *by_month, "--from", "2026-10-01", "--to", "2026-10-01").exit_code == 0
+    assert run(site, *by_month, "--from", "2026-10-02").exit_code == 0
+    assert run(site, *by_month).exit_code == 0
+    assert {path.stem: len(read(path)) for path in (tmp_path / "out").iterdir()} == {
+        "events-2026-09": 2,
+        "events-2026-10": 5,
+        "events-2026-10-01-to-2026-10-01": 3,
+        "events-2026-10-02-to-2026-10-31": 2,
+        "events-2026-11": 2,
+    }
 
 
 def test_a_website_without_events_gives_no_file(app, run, tmp_path):

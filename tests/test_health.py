@@ -223,6 +223,18 @@ def test_events_loads_and_drops_are_counted(app, caller, ada):
     assert total(after, "pixel_build_info", version=config.VERSION) == 1
 
 
+def test_files_that_were_set_aside_are_counted(app):
+    before = numbers(asked(app, "/metrics").text)[("pixel_set_aside_files",)]
+    files = [journal.folder / name for name in ("refused.ndjson", "1-1.damaged", "1-2.torn")]
+    try:
+        for path in files:
+            path.touch()
+        assert numbers(asked(app, "/metrics").text)[("pixel_set_aside_files",)] == before + 3
+    finally:
+        for path in files:
+            path.unlink()
+
+
 def test_no_number_tells_whose_it_is(app, caller, ada):
     caller.sends(ada.site, visitor_id="somebody", path="/somewhere")
     text = asked(app, "/metrics").text

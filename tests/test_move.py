@@ -153,6 +153,20 @@ def test_it_waits_for_nothing_when_clickhouse_is_away_and_is_run_again(old, new,
     assert front.ask("SELECT count() AS n FROM events") == [{"n": 282}]
 
 
+def test_an_insert_that_is_not_answered_is_told_in_a_sentence(old, new, front):
+    refused = old.server.instance / "journal" / "refused.ndjson"
+    refused.touch()
+    front.plan("take", "drop")
+    broken = move(new, old)
+    assert (broken.returncode, "Traceback" in broken.stderr) == (1, False)
+    assert broken.stderr.splitlines()[-1].endswith("Run it again.")
+    done = move(new, old)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].endswith(str(refused))
+    assert front.ask("SELECT count() AS n FROM events") == [{"n": 282}]
+    refused.unlink()
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_million_events_move_and_every_report_is_the_same(old, new, front):

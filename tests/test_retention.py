@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 import config
-from pixel import clock, jobs, journal
+from pixel import clock, errors, jobs, journal, websites
 from pixel.extensions import journal as book
 from pixel.extensions import warehouse
 from tests.cast import load, stored
@@ -59,6 +59,44 @@ def test_identify_calls_go_by_when_they_came(app, ada, months):
 def test_the_job_is_the_engines(app):
     load(app)
     assert "forget_old_events" in [job.__name__ for _, _, job in warehouse.start()._jobs]
+
+
+class OtherEngine:
+    """The jobs of another server, which has not the lease."""
+
+    def __init__(self, app):
+        self.jobs = {}
+        jobs.schedule(app, self)
+        self.let_go()
+
+    def every(self, _seconds, job):
+        self.jobs[job.__name__] = job
+
+    def at_stop(self, call):
+        self.let_go = call
+
+
+def test_each_server_deletes_what_it_has_of_a_removed_website_before_it_is_forgotten(app, ada, caller, moved_clock):
+    other = OtherEngine(app)
+    caller.sends(ada.site)
+    load(app)
+    with app.app_context():
+        websites.remove(ada.id, ada.site)
+        moved_clock.forward(days=30, minutes=1)
+        other.jobs["forget_removed_websites"]()
+        assert stored(app, ada.site) == []
+        assert websites.removed(ada.id) == []
+        with pytest.raises(errors.WebsiteNotFound):
+            websites.restore(ada.id, ada.site)
+        with pytest.raises(ValueError, match="tomorrow"):
+            websites.add(ada.id, "ada.example")
+        jobs.forget_emptied_websites()
+        moved_clock.forward(days=1)
+        other.jobs["forget_emptied_websites"]()
+        assert websites.anywhere(ada.site, removed=True)
+        jobs.forget_emptied_websites()
+        assert websites.anywhere(ada.site, removed=True) is None
+        websites.add(ada.id, "ada.example")
 
 
 @pytest.mark.parametrize("months", ["0", "241", "-1", "x", "2.5"])

@@ -6,6 +6,8 @@ from flask.cli import with_appcontext
 
 from pixel import move
 from pixel.errors import PixelError
+from pixel.warehouse.loader import OutcomeUnknown
+from pixel.warehouse.remote import Refused
 
 
 @click.command("move")
@@ -21,5 +23,7 @@ def move_installation(folder):
         move.run(current_app.extensions["settings"], folder, lambda text: click.echo(text, err=True))
     except PixelError as error:
         raise click.ClickException(f"{error.message} Run it again.") from None
+    except (OutcomeUnknown, Refused) as error:
+        raise click.ClickException(f"ClickHouse did not take some rows: {error} Run it again.") from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None

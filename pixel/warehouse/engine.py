@@ -143,6 +143,7 @@ class Engine:
             return orjson.dumps(snapshot.take(self._warehouse, self.folder, self.folder / "loader.sqlite"))
 
     def _leave_snapshot(self):
+        self._refuse_unless_here()
         with self._loading, translated():
             snapshot.leave(self._warehouse, self.folder)
 

@@ -5,7 +5,7 @@ import os
 
 import orjson
 
-from pixel import journal
+from pixel import clock, ids, journal
 from pixel.errors import AnalyticsError
 from pixel.warehouse.embedded import parsed
 
@@ -13,25 +13,35 @@ from pixel.warehouse.embedded import parsed
 _AT_ONCE = 50
 
 #: What an erasure is about while it runs: ids of visitors, events and requests. A mutation keeps its own text in the
-#: table's folder, so that must not name anybody; this table is in memory and empty afterwards.
-_TABLE = "CREATE TABLE IF NOT EXISTS erasing (what LowCardinality(String), id String) ENGINE = Memory"
+#: table's folder, so that must not name anybody; this table is in memory. Each erasure has its own, because several
+#: machines may erase on one server at once.
+_TABLE = "CREATE TABLE {erasing:Identifier} (what LowCardinality(String), id String) ENGINE = Memory"
+_PREFIX = "erasing_"
+#: The table of an erasure that was killed is removed by the next one after that.
+_LEFT_OVER_MILLISECONDS = 86_400_000
 
 _OURS = """
     workspace_id = {workspace:String} AND has({websites:Array(String)}, website_id)
-    AND visitor IN (SELECT sipHash64(id) FROM erasing WHERE what = 'visitor')
-    AND visitor_id IN (SELECT id FROM erasing WHERE what = 'visitor')
+    AND visitor IN (SELECT sipHash64(id) FROM {erasing:Identifier} WHERE what = 'visitor')
+    AND visitor_id IN (SELECT id FROM {erasing:Identifier} WHERE what = 'visitor')
 """
-_NOTE_EVENTS = f"INSERT INTO erasing SELECT DISTINCT 'event', event_id FROM events WHERE {_OURS}"
+#: The same rows, by the ids themselves.
+_STILL_THERE = """
+    workspace_id = {workspace:String} AND has({websites:Array(String)}, website_id)
+    AND visitor IN (SELECT sipHash64(arrayJoin({ids:Array(String)}))) AND has({ids:Array(String)}, visitor_id)
+"""
+_NOTE_EVENTS = f"INSERT INTO {{erasing:Identifier}} SELECT DISTINCT 'event', event_id FROM events WHERE {_OURS}"
 _NOTE_REQUESTS = f"""
-    INSERT INTO erasing SELECT DISTINCT 'request', request_id FROM (
+    INSERT INTO {{erasing:Identifier}} SELECT DISTINCT 'request', request_id FROM (
         SELECT request_id FROM events WHERE {_OURS} UNION ALL
         SELECT request_id FROM identities WHERE {_OURS} UNION ALL
         SELECT request_id FROM requests WHERE workspace_id = {{workspace:String}}
-            AND hasAny(event_ids, (SELECT groupArray(id) FROM erasing WHERE what = 'event')))
+            AND hasAny(event_ids, (SELECT groupArray(id) FROM {{erasing:Identifier}} WHERE what = 'event')))
 """
 #: Requests that came to nothing are known by what they say. A key that is refused belongs to no workspace.
 _NOTE_MENTIONS = """
-    INSERT INTO erasing SELECT 'request', request_id FROM requests WHERE workspace_id IN ({workspace:String}, '')
+    INSERT INTO {erasing:Identifier} SELECT 'request', request_id FROM requests
+    WHERE workspace_id IN ({workspace:String}, '')
         AND (multiSearchAny(
                 replaceRegexpAll(concat(request_body, response_body, exception), '"visitor_id"\\\\s*:\\\\s*', ':'),
                 {quoted:Array(String)})
@@ -45,10 +55,14 @@ _BLANK_REQUESTS = """
     ALTER TABLE requests UPDATE
         request_body = '', response_body = '', query = '', client_request_id = '', exception = '',
         path = if(route = '', '[erased]', route),
-        event_ids = arrayFilter(id -> id NOT IN (SELECT id FROM erasing WHERE what = 'event'), event_ids)
-    WHERE request_id IN (SELECT id FROM erasing WHERE what = 'request') SETTINGS mutations_sync = 2
+        event_ids = arrayFilter(id -> id NOT IN (SELECT id FROM {erasing:Identifier} WHERE what = 'event'), event_ids)
+    WHERE request_id IN (SELECT id FROM {erasing:Identifier} WHERE what = 'request') SETTINGS mutations_sync = 2
 """
 _DELETE = f"DELETE WHERE {_OURS} SETTINGS mutations_sync = 2"
+#: One that was not waited for to its end would fail for ever without its table, and hold up all that come after it.
+_KILL = """
+    KILL MUTATION WHERE database = currentDatabase() AND NOT is_done AND position(command, {erasing:String}) > 0 SYNC
+"""
 
 
 def erase(warehouse, loader, workspace_id, website_ids, visitor_ids):
@@ -56,33 +70,52 @@ def erase(warehouse, loader, workspace_id, website_ids, visitor_ids):
 
     The loader must have loaded what there is. Raises AnalyticsError; then it can be run again.
     """
-    asked = {"workspace": workspace_id, "websites": website_ids}
+    _sweep(warehouse)
+    asked = {"workspace": workspace_id, "websites": website_ids, "erasing": ids.in_time(_PREFIX)}
     try:
         requests = _note(warehouse, asked, visitor_ids)
         counted = {table: _count(warehouse, table, _OURS, asked) for table in ("events", "identities")}
         # What events are known by must be read before they go.
-        warehouse.command(_BLANK_REQUESTS)
+        warehouse.command(_BLANK_REQUESTS, asked)
         for table in counted:
             warehouse.command(f"ALTER TABLE {table} {_DELETE}", asked)
-        if any(_count(warehouse, table, _OURS, asked) for table in counted):
-            raise AnalyticsError("The warehouse has kept some of the rows.")
+        for some in _portions(visitor_ids):
+            if any(_count(warehouse, table, _STILL_THERE, asked | {"ids": some}) for table in counted):
+                raise AnalyticsError("The warehouse has kept some of the rows.")
     finally:
-        warehouse.command("TRUNCATE TABLE erasing")
+        _drop(warehouse, asked["erasing"])
     return {**counted, "requests": len(requests), **_from_files(loader, asked, set(visitor_ids), requests)}
 
 
+def _sweep(warehouse):
+    """Remove the tables of erasures that were killed."""
+    asked = "SELECT name FROM system.tables WHERE database = currentDatabase() AND startsWith(name, {prefix:String})"
+    for row in parsed(warehouse.query(asked, {"prefix": _PREFIX}))["data"]:
+        if ids.milliseconds(row["name"]) < clock.milliseconds() - _LEFT_OVER_MILLISECONDS:
+            _drop(warehouse, row["name"])
+
+
+def _drop(warehouse, table):
+    warehouse.command(_KILL, {"erasing": table})
+    warehouse.command("DROP TABLE IF EXISTS {erasing:Identifier} SYNC", {"erasing": table})
+
+
 def _note(warehouse, asked, visitor_ids):
-    """Write down all ids that this is about, in the table `erasing`. Returns those of the requests."""
-    warehouse.command(_TABLE)
-    warehouse.command("TRUNCATE TABLE erasing")
-    warehouse.insert("erasing", b"\n".join(orjson.dumps({"what": "visitor", "id": id}) for id in visitor_ids))
+    """Write down all ids that this is about, in the table of this erasure. Returns those of the requests."""
+    warehouse.command(_TABLE, asked)
+    warehouse.insert(asked["erasing"], b"\n".join(orjson.dumps({"what": "visitor", "id": id}) for id in visitor_ids))
     warehouse.command(_NOTE_EVENTS, asked)
     warehouse.command(_NOTE_REQUESTS, asked)
-    for start in range(0, len(visitor_ids), _AT_ONCE):
-        ids = visitor_ids[start : start + _AT_ONCE]
-        warehouse.command(_NOTE_MENTIONS, asked | {"ids": ids, "quoted": [text for id in ids for text in _quoted(id)]})
-    rows = parsed(warehouse.query("SELECT DISTINCT id FROM erasing WHERE what = 'request'", {}))["data"]
+    for some in _portions(visitor_ids):
+        quoted = [text for id in some for text in _quoted(id)]
+        warehouse.command(_NOTE_MENTIONS, asked | {"ids": some, "quoted": quoted})
+    rows = parsed(warehouse.query("SELECT DISTINCT id FROM {erasing:Identifier} WHERE what = 'request'", asked))["data"]
     return {row["id"] for row in rows}
+
+
+def _portions(visitor_ids):
+    for start in range(0, len(visitor_ids), _AT_ONCE):
+        yield visitor_ids[start : start + _AT_ONCE]
 
 
 def _quoted(visitor_id):

@@ -10,7 +10,8 @@ from pathlib import Path
 from pixel import journal
 from pixel.warehouse.embedded import parsed
 
-NAME = "backup"
+#: On a server's disk, so no name that somebody may give to what they freeze.
+NAME = "pixel_backup"
 
 
 def take(warehouse, folder, index_path):
