@@ -46,8 +46,13 @@ class Form(FlaskForm):
     @property
     def wrong(self):
         """What the summary on top lists: [(field or None, message)]."""
-        fields = [(f, message) for f in self if f.name != "csrf_token" for message in _messages(f.errors)]
-        return [(None, message) for message in self.form_errors] + fields
+        fields = sorted((field for field in self if field.name != "csrf_token"), key=self._class_of)
+        at_fields = [(field, message) for field in fields for message in _messages(field.errors)]
+        return [(None, message) for message in self.form_errors] + at_fields
+
+    def _class_of(self, field):
+        """From how far up a field is inherited: what forms share stands last on their pages."""
+        return next(far for far, cls in enumerate(type(self).__mro__) if field.name in vars(cls))
 
 
 class Confirmed(Form):

@@ -73,6 +73,8 @@ def test_nothing_is_ticked_beforehand_and_90_days_is(owner):
         ({"websites": "admx_00000000000000", "every_website": "some"}, "not a valid choice"),
         ({"expires": "36500"}, "Not a valid choice"),
         ({"expires": "date"}, "Enter the last day"),
+        ({"expires": "date", "expires_on": ""}, "Enter the last day"),
+        ({"expires": "date", "expires_on": "0001-01-01"}, "a day that is not over"),
         ({"expires": "date", "expires_on": "2020-01-01"}, "a day that is not over"),
         ({"expires": "date", "expires_on": "tomorrow"}, "Not a valid date"),
         ({"expires": "date", "expires_on": "9999-12-31"}, "before the year 2200"),
@@ -89,6 +91,23 @@ def test_what_will_not_do_is_said_and_what_was_typed_is_kept(app, ada, owner, fi
     if "name" not in fields:
         assert field(answer.text, "name") == "warehouse-etl"
     assert snapshot(app)["api_keys"] == before
+
+
+def test_a_last_day_is_asked_for_beside_its_field_and_only_where_it_counts(app, ada, owner):
+    old = ada.key(READ)
+    for page in (creates(owner, expires="date", expires_on="")[0],
+                 rotates(owner, old.key_id, expires="date", expires_on="")[0]):  # fmt: skip
+        assert page.status_code == 400
+        assert 'id="expires_on-wrong">Enter the last day' in page.text
+        assert 'id="expires-wrong"' not in page.text
+    assert creates(owner, expires="30", expires_on="")[0].status_code == 303
+    assert creates(owner, expires="never", expires_on="never")[0].status_code == 303
+
+
+def test_what_is_wrong_is_listed_as_the_fields_stand(owner):
+    page = creates(owner, name="", scopes=[], expires="date", expires_on="")[0].text
+    listed = re.findall(r'<li><a href="#([a-z_]+)', page)
+    assert listed == ["name", "scopes", "expires_on"]
 
 
 def test_a_date_is_the_workspaces_day(app, moved_clock):
