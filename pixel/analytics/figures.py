@@ -75,7 +75,6 @@ LISTS = {
     "revenue": Listing("Revenue by source", "p_attributed_revenue", "source", "source", "Unknown",
                        {"revenue": ("Revenue", money), "payments": ("Payments", count)}, "Nobody paid.", "channel"),
 }  # fmt: skip
-QUESTIONS = ("series", "live", *LISTS, "funnel")
 
 
 def questions(view):

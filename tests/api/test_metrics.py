@@ -192,6 +192,7 @@ def test_a_reports_own_parameters_take_what_they_say_and_nothing_else(desk, pipe
     [
         (["path:/a,path:/b/*,goal:x,payment"], ["path:/a", "path:/b/*", "goal:x", "payment"]),
         (["path:/a,b", "payment"], ["path:/a,b", "payment"]),
+        (["path:/a, path:/b/*,  goal:x,\npayment"], ["path:/a", "path:/b/*", "goal:x", "payment"]),
         (["goal:a,b,payment"], ["goal:a,b", "payment"]),
         (["path:/1"] * 10, ["path:/1"] * 10),
         (["goal:'\\", "path:/{x:String}"], ["goal:'\\", "path:/{x:String}"]),
