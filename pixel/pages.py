@@ -223,14 +223,18 @@ def hour(when):
 
 
 def ago(when):
-    """How far a moment is from now, in words: "3 minutes ago", "in 5 days"."""
+    """How far a moment is from now, in words: "3 minutes ago", "in 5 days".
+
+    What is to come is rounded, so that a key that was just made for 90 days ends in 90.
+    """
     seconds = (when - clock.now()).total_seconds()
-    size = abs(seconds)
+    ahead = seconds > 0
+    size = 60 * round(seconds / 60) if ahead else -seconds
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if size >= length:
-            words = plural(int(size // length), unit)
-            return f"in {words}" if seconds > 0 else f"{words} ago"
-    return "in less than a minute" if seconds > 0 else "just now"
+            words = plural(round(size / length) if ahead else int(size // length), unit)
+            return f"in {words}" if ahead else f"{words} ago"
+    return "in less than a minute" if ahead else "just now"
 
 
 def browser(user_agent):
