@@ -312,6 +312,9 @@ def test_a_page_says_the_same_code_and_id_as_json_would(app, owner):
     answer = owner.get("/nowhere")
     assert "not_found" in answer.text
     assert answer.headers["X-Request-Id"] in answer.text
+    assert "Look for a slip in the address" in answer.text
+    assert "list of endpoints" not in answer.text
+    assert re.search(r'<main.*<a class="button" href="/">', answer.text, re.DOTALL)
     api = Visitor(app).get("/api/v1/nowhere")
     assert api.json["error"]["code"] == "not_found"
     assert json.loads(api.text)["meta"]["request_id"] == api.headers["X-Request-Id"]
