@@ -54,6 +54,19 @@ def test_a_key_with_one_scope_is_rotated_as_the_page_advises(owner, site):
     assert site.call(new, "/me").status_code == 200
 
 
+def test_a_long_list_is_narrowed_while_typing(owner):
+    for number in range(11):
+        creates_key(owner, f"listed {number} {owner.scripts}", "pixel:read")
+    owner.opens("/settings/api-keys")
+    box, rows = owner.page.get_by_label("Only keys with"), owner.page.locator("#keys tbody tr:visible")
+    assert rows.count() > 10
+    assert box.is_visible() == owner.scripts
+    if owner.scripts:
+        box.fill(f"Listed 7 {owner.scripts}")
+        assert rows.count() == 1
+        assert "listed 7" in rows.inner_text()
+
+
 def test_a_key_is_shown_once(owner):
     secret = creates_key(owner, f"once-{owner.scripts}", "pixel:read")
     assert secret in owner.text
