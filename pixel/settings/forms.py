@@ -71,7 +71,7 @@ class NewKey(_Expires):
     name = StringField(
         "Name",
         [InputRequired("Enter a name."), checked(keys.checked_name)],
-        description="What uses the key, such as warehouse-etl. Only you see it.",
+        description="What uses the key, such as warehouse-etl. All members see it, and whoever calls /me with the key.",
     )
     scopes = _Boxes("Scopes", choices=listed({scope.value: scope.value for scope in OFFERED}))
     every_website = RadioField(

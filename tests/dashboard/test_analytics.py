@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from pixel import clock, errors, metrics, pipes
+from pixel.analytics import figures
 from tests.cast import READ, WRITE, Workspace, load
 from tests.pages import field, person
 
@@ -114,6 +115,19 @@ def test_what_there_is_not_is_said_and_nothing_else(owner, site, asked):
 @pytest.mark.parametrize("period", ["0", "-1", "99999", "x", ""])
 def test_a_period_that_there_is_not_is_the_usual_one(owner, site, period):
     assert 'aria-current="true">30 days' in owner.get(f"/analytics/{site}?period={period}").text
+
+
+def test_an_assistant_has_the_name_that_people_know(owner, ada, caller):
+    caller.sends(ada.site, visitor_id="v", referrer="https://chatgpt.com/")
+    load(caller.app)
+    page = owner.get(f"/analytics/{ada.site}")
+    assert re.search(r'href="[^"]*llm_engine=chatgpt">ChatGPT<', page.text)
+    assert "chatgpt" not in text(page)
+
+
+@pytest.mark.parametrize(("value", "told"), [(None, "0 %"), (0, "0 %"), (0.001, "< 1 %"), (0.01, "1 %"), (1, "100 %")])
+def test_a_share_of_one_in_many_is_not_none(value, told):
+    assert figures.share(value) == told
 
 
 def test_hostile_values_are_text(owner, ada, caller):

@@ -305,6 +305,7 @@ def test_calls_are_filtered(app, ada, owner):
     assert listed(f"key={writer.key_id}") == {refused}
     assert listed("route=metrics") == {wrong}
     assert listed("status=5") == set()
+    assert re.search(r'">\d\d:\d\d:\d\d</a> <span class="quiet"><time', owner.get("/requests").text)
     assert "No call is like that." in owner.get("/requests?status=5").text
 
 
