@@ -115,9 +115,13 @@ def by_hour(workspace_id, key_id, hours=24):
 
 
 def errors_of(workspace_id, key_id, days=30):
-    """A key's errors by code, most first: [{"code", "status", "calls", "last", "newest"}]."""
+    """A key's errors by code, most first: [{"code", "status", "calls", "last", "newest", "required"}].
+
+    `required` are the scopes that these calls needed.
+    """
     return _rows(
-        "SELECT code, any(status) AS status, count() AS calls, max(at) AS last, max(request_id) AS newest"
+        "SELECT code, any(status) AS status, count() AS calls, max(at) AS last, max(request_id) AS newest,"
+        " arraySort(groupUniqArrayIf(scope_required, scope_required != '')) AS required"
         " FROM requests WHERE workspace_id = {workspace:String} AND key_id = {key:String} AND code != ''"
         " AND at >= {since:DateTime64(3)} GROUP BY code ORDER BY calls DESC, code LIMIT 50",
         {"workspace": workspace_id, "key": key_id, "since": clock.warehouse_moment(clock.now() - timedelta(days=days))},

@@ -29,6 +29,8 @@ class PixelError(Exception):
     retry = False
     #: Whether only people who use the pages can meet it, never a caller of the API.
     page_only = False
+    #: What to do for who meets it on a page, where that is not what a program does.
+    on_page = None
     #: Foreign exceptions this error speaks for.
     speaks_for = ()
 
@@ -198,6 +200,7 @@ class NotFound(PixelError):
 
     status = 404
     code = "not_found"
+    on_page = "Look for a slip in the address. What was here may also be removed, or be in another of your workspaces."
     speaks_for = (WerkzeugNotFound,)
 
 
@@ -362,6 +365,7 @@ class InternalError(PixelError):
 
     status = 500
     code = "internal_error"
+    on_page = "Load the page again in a moment. If it stays, tell support."
     retry = True
 
 

@@ -38,7 +38,7 @@ _FIRST_HIT = 1_262_304_000_000
 _TICK = timedelta(milliseconds=1)
 _YEARS = range(1971, 2200)
 _STEP = re.compile(r"path:/.*|goal:.+|payment", re.DOTALL)
-_BETWEEN_STEPS = re.compile(r",(?=path:/|goal:|payment(?:,|$))")
+_BETWEEN_STEPS = re.compile(r",\s*(?=path:/|goal:|payment(?:,|$))")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 

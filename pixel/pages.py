@@ -46,8 +46,13 @@ class Form(FlaskForm):
     @property
     def wrong(self):
         """What the summary on top lists: [(field or None, message)]."""
-        fields = [(f, message) for f in self if f.name != "csrf_token" for message in _messages(f.errors)]
-        return [(None, message) for message in self.form_errors] + fields
+        fields = sorted((field for field in self if field.name != "csrf_token"), key=self._class_of)
+        at_fields = [(field, message) for field in fields for message in _messages(field.errors)]
+        return [(None, message) for message in self.form_errors] + at_fields
+
+    def _class_of(self, field):
+        """From how far up a field is inherited: what forms share stands last on their pages."""
+        return next(far for far, cls in enumerate(type(self).__mro__) if field.name in vars(cls))
 
 
 class Confirmed(Form):
@@ -218,14 +223,18 @@ def hour(when):
 
 
 def ago(when):
-    """How far a moment is from now, in words: "3 minutes ago", "in 5 days"."""
+    """How far a moment is from now, in words: "3 minutes ago", "in 5 days".
+
+    What is to come is rounded, so that a key that was just made for 90 days ends in 90.
+    """
     seconds = (when - clock.now()).total_seconds()
-    size = abs(seconds)
+    ahead = seconds > 0
+    size = 60 * round(seconds / 60) if ahead else -seconds
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if size >= length:
-            words = plural(int(size // length), unit)
-            return f"in {words}" if seconds > 0 else f"{words} ago"
-    return "in less than a minute" if seconds > 0 else "just now"
+            words = plural(round(size / length) if ahead else int(size // length), unit)
+            return f"in {words}" if ahead else f"{words} ago"
+    return "in less than a minute" if ahead else "just now"
 
 
 def browser(user_agent):

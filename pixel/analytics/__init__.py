@@ -37,17 +37,23 @@ def one_website(website_id):
         return redirect(view.adds, 303)
     facts = {"site": site, "sites": sites, "view": view, "periods": PERIODS, "metrics": figures.METRICS,
              "filters": metrics.FILTERS}  # fmt: skip
+    asked = figures.questions(view)
     try:
-        rows = _ask(view)
+        rows, wrong = _rows(asked), {}
     except errors.InvalidQuery as refusal:
-        return pages.page("analytics/website.html", 400, wrong=refusal.details, **facts)
+        rows, wrong = None, refusal.details
+        if set(wrong) == {"steps"}:
+            # Told where they were typed, they keep nothing else from being shown.
+            del asked["funnel"]
+            rows = _rows(asked)
+    drawn = figures.of(view, rows) if rows else {}
+    return pages.page("analytics/website.html", 400 if wrong else 200, wrong=wrong, **facts, **drawn)
+
+
+def _rows(questions):
+    """The rows of each of the page's questions, by its name; None for what the warehouse does not answer."""
+    try:
+        found = metrics.together(g.person, [(pipes.all()[pipe], given) for pipe, given in questions.values()])
     except errors.AnalyticsError:
-        rows = dict.fromkeys(figures.QUESTIONS)
-    return pages.page("analytics/website.html", **facts, **figures.of(view, rows))
-
-
-def _ask(view):
-    """The rows of each of the page's questions, by its name."""
-    questions = figures.questions(view)
-    found = metrics.together(g.person, [(pipes.all()[pipe], given) for pipe, given in questions.values()])
+        found = [None] * len(questions)
     return dict(zip(questions, found, strict=True))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from pixel import charts, pages
+from pixel import charts, pages, sources
 
 #: Rows of a list.
 MOST = 10
@@ -29,6 +29,13 @@ class Listing(NamedTuple):
     empty: str
     #: A column that tells rows of one name apart.
     beside: str = ""
+    #: How people call what is in the name's column.
+    called: object = str
+
+
+def assistant(engine):
+    """An AI assistant by the name people know: its engine is a word that utm_source may have."""
+    return sources.classify("", (), {"utm_source": engine}).source
 
 
 def seconds(value):
@@ -38,6 +45,8 @@ def seconds(value):
 
 
 def share(value):
+    if 0 < (value or 0) < 0.01:
+        return "< 1 %"
     return f"{100 * (value or 0):.0f} %"
 
 
@@ -68,14 +77,14 @@ LISTS = {
     "countries": Listing("Countries", "p_geo", "country", "country", "Unknown", _PEOPLE, "Nobody came."),
     "devices": Listing("Devices", "p_devices", "device", "device", "Unknown", _PEOPLE, "Nobody came."),
     "assistants": Listing("AI assistants", "p_llm_traffic", "llm_engine", "llm_engine", "",
-                          _PEOPLE | {"sessions": ("Sessions", count)}, "No assistant sent anybody."),
+                          _PEOPLE | {"sessions": ("Sessions", count)}, "No assistant sent anybody.",
+                          called=assistant),
     "goals": Listing("Goals", "p_goal_conversions", "goal", "goal", "",
                      {"conversions": ("Reached", count), "conversion_rate": ("Of visitors", share)},
                      "No goal was reached."),
     "revenue": Listing("Revenue by source", "p_attributed_revenue", "source", "source", "Unknown",
                        {"revenue": ("Revenue", money), "payments": ("Payments", count)}, "Nobody paid.", "channel"),
 }  # fmt: skip
-QUESTIONS = ("series", "live", *LISTS, "funnel")
 
 
 def questions(view):
@@ -155,6 +164,7 @@ def _bars(listing, rows):
     return [
         {
             "name": row[listing.name],
+            "called": listing.called(row[listing.name]),
             "beside": row.get(listing.beside, ""),
             "told": [told(row[column]) for column, (_, told) in listing.columns.items()],
             "length": round(100 * max(0, float(row[first])) / most, 1) if most > 0 else 0,

@@ -90,7 +90,7 @@ def api_key(key_id):
     return pages.page(
         "settings/api_keys/key.html",
         key=key, before=before, after=after, away=away, form=forms.Plain(), now=clock.now(), state=keys.state,
-        sites=websites.of(key.workspace_id), history=audit.about(key.workspace_id, [key.id]), **told,
+        sites=websites.of(key.workspace_id), history=_history(key), **told,
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def ask_to_rotate(key_id):
     key = keys.get(g.person.workspace_id, key_id)
     form = _rotate_form(key)
     form.scopes.data = [*key.scopes, *(scope for scope in request.args.getlist("add") if scope in forms.OFFERED)]
-    return pages.page("settings/api_keys/rotate.html", key=key, form=form, about=forms.OFFERED)
+    return _ask("settings/api_keys/rotate.html", key, form=form, about=forms.OFFERED)
 
 
 @settings.post("/settings/api-keys/<key_id>/rotate")
@@ -130,7 +130,7 @@ def rotate_key(key_id):
 @enter("admin")
 def ask_to_revoke(key_id):
     """Ask once more."""
-    return _revoke_page(keys.get(g.person.workspace_id, key_id), forms.Revoke())
+    return _ask("settings/api_keys/revoke.html", keys.get(g.person.workspace_id, key_id), form=forms.Revoke())
 
 
 @settings.post("/settings/api-keys/<key_id>/revoke")
@@ -139,11 +139,19 @@ def revoke_key(key_id):
     """End a key for good."""
     key, form = keys.get(g.person.workspace_id, key_id), forms.Revoke()
     if not form.sent():
-        return _revoke_page(key, form, 400)
+        return pages.again("settings/api_keys/revoke.html", key=key, form=form)
     keys.revoke(key.id, **pages.actor())
     return pages.done(
         "/settings/api-keys", f"{key.name} ({key.hint}) is revoked. Calls with it are refused from now on."
     )
+
+
+@settings.get("/settings/api-keys/<key_id>/end-overlap")
+@enter("admin")
+def ask_to_end_overlap(key_id):
+    """Ask once more."""
+    key = keys.get(g.person.workspace_id, key_id)
+    return _ask("settings/api_keys/end_overlap.html", key, ["rotating"], form=forms.Plain(formdata=None))
 
 
 @settings.post("/settings/api-keys/<key_id>/end-overlap")
@@ -151,7 +159,16 @@ def revoke_key(key_id):
 def end_overlap(key_id):
     """End a rotated key before its time."""
     key = keys.get(g.person.workspace_id, key_id)
-    return _do(key, keys.end_overlap, f"The overlap has ended: {key.hint} works no more.")
+    words = f"The overlap has ended: {key.hint} works no more."
+    return _do("settings/api_keys/end_overlap.html", key, keys.end_overlap, words)
+
+
+@settings.get("/settings/api-keys/<key_id>/discard")
+@enter("admin")
+def ask_to_discard(key_id):
+    """Ask once more."""
+    key = keys.get(g.person.workspace_id, key_id)
+    return _ask("settings/api_keys/discard.html", key, ["active"], form=forms.Plain(formdata=None))
 
 
 @settings.post("/settings/api-keys/<key_id>/discard")
@@ -159,13 +176,21 @@ def end_overlap(key_id):
 def discard_key(key_id):
     """End a new key that was never used, and keep the old one."""
     key = keys.get(g.person.workspace_id, key_id)
-    return _do(key, keys.discard, f"{key.hint} is discarded. The key before it works on.")
+    words = f"{key.hint} is discarded. The key before it works on."
+    return _do("settings/api_keys/discard.html", key, keys.discard, words)
 
 
-def _do(key, verb, words):
+def _ask(template, key, states=("active", "rotating"), **facts):
+    """The page that asks about a key, or the key's own page when it is in no state to be asked about."""
+    if keys.state(key, clock.now()) not in states:
+        return redirect(_address(key), 303)
+    return pages.page(template, key=key, **facts)
+
+
+def _do(template, key, verb, words):
     form = forms.Plain()
     if not form.sent():
-        return pages.again("settings/api_keys/again.html", key=key, form=form, address=request.path)
+        return pages.again(template, key=key, form=form)
     try:
         verb(key.id, **pages.actor())
     except ValueError as refusal:
@@ -223,10 +248,6 @@ def _rotate_form(key):
     return form
 
 
-def _revoke_page(key, form, status=200):
-    return pages.page("settings/api_keys/revoke.html", status, key=key, form=form)
-
-
 def _showing(form):
     token = g.person.session.token
     return keys.Showing(form.form.data, lambda secret: sessions.seal(token, secret))
@@ -234,6 +255,12 @@ def _showing(form):
 
 def _address(key, page=""):
     return url_for("settings.api_key", key_id=key.id) + (f"/{page}" if page else "")
+
+
+def _history(key):
+    """What was done to a key, and the rotation that made it, of which the audit log tells at the key before."""
+    entries = audit.about(key.workspace_id, [key.id, key.rotated_from])
+    return [entry for entry in entries if key.id in (entry.subject, entry.details.get("successor"))]
 
 
 def _told_of(key):

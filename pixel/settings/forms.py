@@ -46,20 +46,16 @@ class _Expires(Confirmed):
     """A form that says when a key ends."""
 
     expires = RadioField("Expires", choices=listed(EXPIRIES), default="90")
-    expires_on = DateField(
-        "Last day", [Optional()], description="Only for “A date”. The key works until the end of this day."
-    )
+    expires_on = DateField("Last day", description="Only for “A date”. The key works until the end of this day.")
 
-    def validate_expires(self, field):
-        if field.data != "date":
-            return
-        # Of a day that cannot be read, its own field tells.
-        if self.expires_on.data is None and not self.expires_on.process_errors:
-            raise ValidationError("Enter the last day on which the key works.")
-        if self.expires_on.data and not clock.now().year <= self.expires_on.data.year <= LAST_YEAR:
+    def validate_expires_on(self, field):
+        if self.expires.data != "date":
+            field.errors.clear()
+        elif not any(field.raw_data):
+            # A browser sends an empty field too, and that it is no date goes without saying.
+            field.errors[:] = ["Enter the last day on which the key works."]
+        elif field.data and not (field.data.year <= LAST_YEAR and self.expires_at > clock.now()):
             raise ValidationError(f"Enter a day that is not over, and before the year {LAST_YEAR + 1}.")
-        if self.expires_on.data and self.expires_at <= clock.now():
-            raise ValidationError("Enter a day that is not over.")
 
     @property
     def expires_at(self):
@@ -75,7 +71,7 @@ class NewKey(_Expires):
     name = StringField(
         "Name",
         [InputRequired("Enter a name."), checked(keys.checked_name)],
-        description="What uses the key, such as warehouse-etl. Only you see it.",
+        description="What uses the key, such as warehouse-etl. All members see it, and whoever calls /me with the key.",
     )
     scopes = _Boxes("Scopes", choices=listed({scope.value: scope.value for scope in OFFERED}))
     every_website = RadioField(

@@ -205,6 +205,7 @@ def test_revenue_is_asked_for_in_a_currency_that_there_is(ada, caller):
     [
         (["path:/a,path:/b/*,goal:x,payment"], ["path:/a", "path:/b/*", "goal:x", "payment"]),
         (["path:/a,b", "payment"], ["path:/a,b", "payment"]),
+        (["path:/a, path:/b/*,  goal:x,\npayment"], ["path:/a", "path:/b/*", "goal:x", "payment"]),
         (["goal:a,b,payment"], ["goal:a,b", "payment"]),
         (["path:/1"] * 10, ["path:/1"] * 10),
         (["goal:'\\", "path:/{x:String}"], ["goal:'\\", "path:/{x:String}"]),

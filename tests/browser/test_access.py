@@ -55,9 +55,6 @@ def test_axe_finds_nothing(site, chromium, axe, things, width):
             person.opens(path)
         if wrong := examined(person.page, axe):
             found[path] = wrong
-        wide = person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        if wide > 0:
-            found.setdefault(path, []).append(f"scrolls sideways by {wide} px")
 
     for path in OPEN:
         examine(path)
@@ -69,6 +66,48 @@ def test_axe_finds_nothing(site, chromium, axe, things, width):
     examine("")
     person.context.close()
     assert found == {}
+
+
+@pytest.fixture(scope="module")
+def longest(site, chromium):
+    """Somebody all of whose things are called as long as may be, in one word, and the pages of these things."""
+    name, email = "W" * 100, f"{'w' * 60}@{'w' * 60}.example"
+    workspace, link = site.workspace_of(name, email)
+    website = site.server.flask("website", "add", email.partition("@")[2], "--name", name, "--workspace", workspace)
+    person = Person(site, chromium)
+    person.opens(link)
+    person.page.get_by_label("New password").fill(PASSWORD)
+    person.presses("Set the password and sign in")
+    for path in ("/me", "/pixel/metrics/nope"):
+        site.call(creates_key(person, name, "pixel:read", "pixel:write"), path)
+    person.follows("To the key's page")
+    key = person.page.url.removeprefix(site.url)
+    person.follows("Rotate")
+    person.presses(f"Rotate {name}")
+    yield person, [key, f"{key}/rotate", f"{key}/revoke", f"/websites/{website}", f"/websites/{website}/remove",
+                   f"/analytics/{website}"]  # fmt: skip
+    person.leaves()
+
+
+def test_no_page_scrolls_sideways(site, chromium, things, longest):
+    wide = []
+
+    def measure(person, paths):
+        for path in paths:
+            person.opens(path)
+            for width in (390, 768, 1024, 1280):
+                person.page.set_viewport_size({"width": width, "height": 900})
+                more = person.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                if more > 0:
+                    wide.append(f"{path} at {width} by {more} px")
+
+    person = Person(site, chromium)
+    measure(person, OPEN)
+    person.signs_in()
+    measure(person, SIGNED_IN + things)
+    person.context.close()
+    measure(longest[0], [path for path in SIGNED_IN if path != "/support"] + longest[1])
+    assert wide == []
 
 
 def test_the_keyboard_alone_is_enough(site, chromium):

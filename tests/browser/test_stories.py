@@ -36,7 +36,7 @@ def test_a_key_with_one_scope_is_rotated_as_the_page_advises(owner, site):
     advice = owner.page.get_by_role("link", name="Add the scope and rotate")
     is_true(lambda: owner.page.reload() and advice.count())
     advice.first.click()
-    owner.ticks("pixel:write")
+    assert owner.page.get_by_label("pixel:write", exact=True).is_checked()
     owner.ticks("24 hours")
     owner.presses(f"Rotate {name}")
     new = owner.secret()
@@ -46,10 +46,25 @@ def test_a_key_with_one_scope_is_rotated_as_the_page_advises(owner, site):
     opens_key(owner, name)
     owner.page.get_by_role("link", name=re.compile("^pxl_dev_")).first.click()
     owner.sees("Rotating: works until")
-    owner.presses("End overlap now")
+    owner.page.get_by_role("link", name=f"End overlap of {name}").click()
+    owner.page.get_by_role("button", name=re.compile("^End pxl_dev_")).click()
+    owner.sees("The overlap has ended")
     ended = site.call(old, "/me")
     assert (ended.status_code, ended.json()["error"]["code"]) == (401, "api_key_revoked")
     assert site.call(new, "/me").status_code == 200
+
+
+def test_a_long_list_is_narrowed_while_typing(owner):
+    for number in range(11):
+        creates_key(owner, f"listed {number} {owner.scripts}", "pixel:read")
+    owner.opens("/settings/api-keys")
+    box, rows = owner.page.get_by_label("Only keys with"), owner.page.locator("#keys tbody tr:visible")
+    assert rows.count() > 10
+    assert box.is_visible() == owner.scripts
+    if owner.scripts:
+        box.fill(f"Listed 7 {owner.scripts}")
+        assert rows.count() == 1
+        assert "listed 7" in rows.inner_text()
 
 
 def test_a_key_is_shown_once(owner):

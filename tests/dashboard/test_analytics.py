@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from pixel import clock, errors, metrics, pipes
+from pixel.analytics import figures
 from tests.cast import READ, WRITE, Workspace, load
-from tests.pages import person
+from tests.pages import field, person
 
 
 @pytest.fixture
@@ -83,9 +84,26 @@ def test_a_funnel_is_counted(owner, site):
     assert "path:/a 2 100 % 0 goal:signup 1 50 % 1 payment 1 50 % 0" in said
 
 
+def test_a_funnel_takes_what_its_hint_shows(owner, site):
+    hint = re.search(r'id="steps-hint">[^:]*: (.*) or payment', owner.get(f"/analytics/{site}").text)[1]
+    page = owner.get(f"/analytics/{site}", query_string={"steps": hint})
+    assert page.status_code == 200
+    assert "path:/pricing 0 0 % 0 path:/blog/* 0" in text(page)
+
+
+@pytest.mark.parametrize("steps", ["nowhere", "payment", "/a, /b"])
+def test_wrong_steps_are_told_beside_them_and_hide_nothing(owner, site, steps):
+    page = owner.get(f"/analytics/{site}", query_string={"steps": steps})
+    assert page.status_code == 400
+    assert re.search(r'id="steps-wrong">(A step is path|Must have 2 to 10)', page.text)
+    assert field(page.text, "steps") == steps
+    assert "Top pages" in text(page)
+    assert "Visitors by day" in text(page)
+
+
 @pytest.mark.parametrize(
     "asked",
-    ["from=never", "from=2026-02-30", "from=2026-05-02&to=2026-05-01", "metric=nothing", "steps=nowhere", "steps=payment",
+    ["from=never", "from=2026-02-30", "from=2026-05-02&to=2026-05-01", "metric=nothing", "metric=nothing&steps=nowhere",
      "from=1900-01-01&to=2026-01-01", "path=" + "x" * 3000],
 )  # fmt: skip
 def test_what_there_is_not_is_said_and_nothing_else(owner, site, asked):
@@ -97,6 +115,19 @@ def test_what_there_is_not_is_said_and_nothing_else(owner, site, asked):
 @pytest.mark.parametrize("period", ["0", "-1", "99999", "x", ""])
 def test_a_period_that_there_is_not_is_the_usual_one(owner, site, period):
     assert 'aria-current="true">30 days' in owner.get(f"/analytics/{site}?period={period}").text
+
+
+def test_an_assistant_has_the_name_that_people_know(owner, ada, caller):
+    caller.sends(ada.site, visitor_id="v", referrer="https://chatgpt.com/")
+    load(caller.app)
+    page = owner.get(f"/analytics/{ada.site}")
+    assert re.search(r'href="[^"]*llm_engine=chatgpt">ChatGPT<', page.text)
+    assert "chatgpt" not in text(page)
+
+
+@pytest.mark.parametrize(("value", "told"), [(None, "0 %"), (0, "0 %"), (0.001, "< 1 %"), (0.01, "1 %"), (1, "100 %")])
+def test_a_share_of_one_in_many_is_not_none(value, told):
+    assert figures.share(value) == told
 
 
 def test_hostile_values_are_text(owner, ada, caller):

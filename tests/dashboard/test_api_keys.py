@@ -73,6 +73,8 @@ def test_nothing_is_ticked_beforehand_and_90_days_is(owner):
         ({"websites": "admx_00000000000000", "every_website": "some"}, "not a valid choice"),
         ({"expires": "36500"}, "Not a valid choice"),
         ({"expires": "date"}, "Enter the last day"),
+        ({"expires": "date", "expires_on": ""}, "Enter the last day"),
+        ({"expires": "date", "expires_on": "0001-01-01"}, "a day that is not over"),
         ({"expires": "date", "expires_on": "2020-01-01"}, "a day that is not over"),
         ({"expires": "date", "expires_on": "tomorrow"}, "Not a valid date"),
         ({"expires": "date", "expires_on": "9999-12-31"}, "before the year 2200"),
@@ -89,6 +91,23 @@ def test_what_will_not_do_is_said_and_what_was_typed_is_kept(app, ada, owner, fi
     if "name" not in fields:
         assert field(answer.text, "name") == "warehouse-etl"
     assert snapshot(app)["api_keys"] == before
+
+
+def test_a_last_day_is_asked_for_beside_its_field_and_only_where_it_counts(app, ada, owner):
+    old = ada.key(READ)
+    for page in (creates(owner, expires="date", expires_on="")[0],
+                 rotates(owner, old.key_id, expires="date", expires_on="")[0]):  # fmt: skip
+        assert page.status_code == 400
+        assert 'id="expires_on-wrong">Enter the last day' in page.text
+        assert 'id="expires-wrong"' not in page.text
+    assert creates(owner, expires="30", expires_on="")[0].status_code == 303
+    assert creates(owner, expires="never", expires_on="never")[0].status_code == 303
+
+
+def test_what_is_wrong_is_listed_as_the_fields_stand(owner):
+    page = creates(owner, name="", scopes=[], expires="date", expires_on="")[0].text
+    listed = re.findall(r'<li><a href="#([a-z_]+)', page)
+    assert listed == ["name", "scopes", "expires_on"]
 
 
 def test_a_date_is_the_workspaces_day(app, moved_clock):
@@ -213,7 +232,7 @@ def test_a_new_key_never_used_is_discarded_and_the_old_one_works_on(app, ada, ow
     old = ada.key(READ)
     _, page = rotates(owner, old.key_id)
     new = newest(app, ada.id)
-    owner.post(f"/settings/api-keys/{new.id}/discard", page=f"/settings/api-keys/{new.id}")
+    owner.post(f"/settings/api-keys/{new.id}/discard")
     assert Caller(app, secret_of(page)).get("/me").status_code == 401
     assert old.get("/me").status_code == 200
     assert "Rotating" not in owner.get("/settings/api-keys").text.replace("Rotating 0", "")
@@ -224,10 +243,41 @@ def test_a_key_that_is_over_is_not_rotated(app, ada, owner):
     form = field(owner.get(f"/settings/api-keys/{gone.key_id}/rotate").text, "form")
     ada.revoke(gone)
     answer = owner.post(
-        f"/settings/api-keys/{gone.key_id}/rotate", {"scopes": READ, "overlap": "1h", "expires": "same", "form": form}
+        f"/settings/api-keys/{gone.key_id}/rotate",
+        {"scopes": READ, "overlap": "1h", "expires": "same", "form": form},
+        page="/settings/api-keys",
     )
     assert answer.status_code == 400
     assert "This key is revoked" in answer.text
+
+
+def test_of_a_key_that_is_over_nothing_is_asked(app, ada, owner):
+    gone = ada.key(READ)
+    ada.revoke(gone)
+    page = f"/settings/api-keys/{gone.key_id}"
+    for asks in ("rotate", "revoke", "end-overlap", "discard"):
+        answer = owner.get(f"{page}/{asks}")
+        assert (answer.status_code, answer.location) == (303, page)
+
+
+def test_what_ends_a_key_says_which_and_asks_first(app):
+    here = world(app)
+    listed = here.owner.get("/settings/api-keys").text
+    for key_id, asks in ((here.old, "end-overlap"), (here.new, "discard")):
+        with app.app_context():
+            hint = keys.get(here.workspace.id, key_id).hint
+        assert re.search(rf'<a class="button small danger" href="[^"]*{key_id}/{asks}" aria-label="[^"]*{hint}', listed)
+        page = here.owner.get(f"/settings/api-keys/{key_id}/{asks}").text
+        assert re.search(rf'class="button danger primary">(End|Discard) {hint}', page)
+
+
+def test_a_key_that_is_over_expires_no_more(app, ada, owner):
+    creates(owner)
+    key = newest(app, ada.id)
+    assert re.search(r"<dt>Expires</dt><dd><time[^>]*>in 90 days<", owner.get(f"/settings/api-keys/{key.id}").text)
+    owner.post(f"/settings/api-keys/{key.id}/revoke")
+    assert "<dt>Expires</dt><dd>–</dd>" in owner.get(f"/settings/api-keys/{key.id}").text
+    assert '<td data-label="Expires">–</td>' in owner.get("/settings/api-keys").text
 
 
 def test_revoking_says_when_and_from_where_it_was_last_used(app, ada, owner):
@@ -300,9 +350,20 @@ def test_one_keys_page_tells_of_its_calls(app, ada, owner, monkeypatch):
     assert "4 calls, 1 of them refused or failed." in text
     assert text.count("/requests/req_") >= 4
     assert "invalid_pipe" in text
+    assert "Add the scope" not in text
     unused = re.search(r"this key did not use (.*?)\. A key", text, re.DOTALL)[1]
     assert "pixel:write" in unused
     assert "pixel:read" not in unused
+
+
+def test_a_missing_scope_is_added_by_one_click(app, ada, owner):
+    caller = ada.key(READ)
+    caller.sends(ada.site)
+    load(app)
+    page = owner.get(f"/settings/api-keys/{caller.key_id}").text
+    leads = re.search(r'href="([^"]*)">Add the scope and rotate', page)[1]
+    assert leads == f"/settings/api-keys/{caller.key_id}/rotate?add=pixel:write"
+    assert re.search(r'checked[^>]*value="pixel:write"', owner.get(leads).text)
 
 
 def test_without_the_warehouse_the_page_says_so(app, ada, owner, monkeypatch):
@@ -347,3 +408,10 @@ def test_the_history_of_a_key_names_who_did_it(app):
     text = here.owner.get(f"/settings/api-keys/{here.key}").text
     assert "revoked a key" in text
     assert here.owner.email in text
+
+
+def test_the_history_of_a_successor_begins_with_the_rotation(app):
+    here = world(app)
+    history = here.owner.get(f"/settings/api-keys/{here.new}").text.partition(">History<")[2]
+    assert history.count("rotated a key") == 1
+    assert "created a key" not in history

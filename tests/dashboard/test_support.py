@@ -305,6 +305,7 @@ def test_calls_are_filtered(app, ada, owner):
     assert listed(f"key={writer.key_id}") == {refused}
     assert listed("route=metrics") == {wrong}
     assert listed("status=5") == set()
+    assert re.search(r'">\d\d:\d\d:\d\d</a> <span class="quiet"><time', owner.get("/requests").text)
     assert "No call is like that." in owner.get("/requests?status=5").text
 
 
@@ -312,6 +313,9 @@ def test_a_page_says_the_same_code_and_id_as_json_would(app, owner):
     answer = owner.get("/nowhere")
     assert "not_found" in answer.text
     assert answer.headers["X-Request-Id"] in answer.text
+    assert "Look for a slip in the address" in answer.text
+    assert "list of endpoints" not in answer.text
+    assert re.search(r'<main.*<a class="button" href="/">', answer.text, re.DOTALL)
     api = Visitor(app).get("/api/v1/nowhere")
     assert api.json["error"]["code"] == "not_found"
     assert json.loads(api.text)["meta"]["request_id"] == api.headers["X-Request-Id"]

@@ -27,6 +27,7 @@ def test_a_website_is_added_and_waits_for_its_first_event(app, ada, owner):
     assert "Asia/Kathmandu" in page
     assert "Waiting for the first event" in page
     assert site in page
+    assert page.index("<h2>Install") < page.index("<h2>Is it working")
     ada.key(WRITE).sends(site, path="/first", referrer="https://www.google.com/")
     load(app)
     part = owner.get(f"/websites/{site}/latest").text
@@ -34,6 +35,9 @@ def test_a_website_is_added_and_waits_for_its_first_event(app, ada, owner):
     assert "/first" in part
     assert "Google" in part
     assert "<html" not in part
+    page = owner.get(f"/websites/{site}").text
+    assert page.count("<h2>Install") == 1
+    assert page.index("<h2>Install") > page.index("<h2>Is it working")
 
 
 @pytest.mark.parametrize(
