@@ -25,7 +25,6 @@ MANIFEST = "manifest.json"
 #: What an installation holds once it has been used.
 _USED = ("pixel.sqlite", "warehouse/data", "warehouse/loader.sqlite", "journal/*.journal", "journal/*.damaged")
 #: What could not be loaded.
-_SET_ASIDE = ("journal/*.damaged", "journal/*.torn", "journal/refused.ndjson")
 _BLOCK = 1 << 20
 
 
@@ -80,11 +79,6 @@ def _refuse_unless_alone():
         )
 
 
-def set_aside(instance):
-    """The files of what could not be loaded, in an instance folder."""
-    return sorted(path for pattern in _SET_ASIDE for path in instance.glob(pattern))
-
-
 def fingerprint():
     """What tells whether two installations have the same SECRET_KEY, without telling it."""
     return hashlib.sha256(b"fingerprint\0" + current_app.config["SECRET_KEY"].encode()).hexdigest()[:16]
@@ -103,7 +97,7 @@ def _write(folder):
         _copy(Path(taken["index"]), folder / "warehouse/loader.sqlite")
     finally:
         warehouse.leave_snapshot()
-    for path in set_aside(instance):
+    for path in journal.set_aside(instance / "journal"):
         _copy(path, folder / "journal" / path.name)
     # After the events: a website or key must be there when anything of it is.
     _copy_database(folder / "pixel.sqlite")

@@ -14,7 +14,7 @@ from pixel import agents, clock, geo
 from pixel.database import db, now
 from pixel.errors import PixelError
 from pixel.extensions import answers, counters, journal, warehouse
-from pixel.journal import probe
+from pixel.journal import probe, set_aside
 
 #: Beyond this, lists of what changes outside are said to be old. Nothing fails by it, so it is no fault.
 OLD = timedelta(days=180)
@@ -86,10 +86,10 @@ def _journal(app):
     folder = journal.folder
     milliseconds = probe(folder)
     waiting = sum(path.stat().st_size for path in folder.glob("*.journal"))
-    damaged = [path.name for path in folder.glob("*.damaged")] + [p.name for p in folder.glob("refused.ndjson")]
-    if damaged:
+    aside = [path.name for path in set_aside(folder)]
+    torn = [name for name in aside if name.endswith(".torn")]
+    if damaged := [name for name in aside if name not in torn]:
         return False, f"Set aside, not loaded: {', '.join(damaged)}. Keep them and ask for help."
-    torn = [path.name for path in sorted(folder.glob("*.torn"))]
     cut = f" Cut short, and loaded up to there: {', '.join(torn)}. Remove them if a crash explains it." if torn else ""
     return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}.{cut}"
 

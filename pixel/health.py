@@ -3,16 +3,15 @@
 import platform
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 
 from flask import current_app
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from sqlalchemy import text
 
-from pixel import backup, telemetry
+from pixel import telemetry
 from pixel.database import db
 from pixel.extensions import journal, warehouse
-from pixel.journal import probe
+from pixel.journal import probe, set_aside
 
 CONTENT_TYPE = telemetry.CONTENT_TYPE
 #: How long an answer waits for all checks together. A check that takes longer has failed.
@@ -39,7 +38,7 @@ def metrics():
         _gauge("pixel_journal_oldest_seconds", "Age of the oldest record among them.", lag.get("seconds")),
         _gauge("pixel_engine_up", "Whether the engine answers.", float(_engine_answers())),
         _gauge("pixel_warehouse_up", "Whether the ClickHouse server is reached.", warehouse.server_answers()),
-        _gauge("pixel_set_aside_files", "Journal files of what could not be loaded.", _set_aside()),
+        _gauge("pixel_set_aside_files", "Journal files of what could not be loaded.", len(set_aside(journal.folder))),
         InfoMetricFamily(
             "pixel_build",
             "What runs here.",
@@ -116,10 +115,6 @@ def _lag():
     except (OSError, sqlite3.Error) as error:
         return {"ok": False, "says": type(error).__name__}
     return {"ok": True, "bytes": behind, "seconds": round(seconds, 3)}
-
-
-def _set_aside():
-    return len(backup.set_aside(Path(current_app.instance_path)))
 
 
 def _engine_answers():

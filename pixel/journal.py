@@ -33,6 +33,8 @@ FLUSH_SECONDS = 0.05
 
 TABLES = ("events", "requests", "identities", "drops")
 NO_KEY = bytes(16)
+#: Where rows are kept that the warehouse could not read.
+REFUSED = "refused.ndjson"
 
 #: Flags of a record.
 FOREVER = 1
@@ -309,6 +311,12 @@ def probe(folder):
 def segments(folder):
     """The files of a journal folder, oldest first."""
     return sorted((Segment(path) for path in Path(folder).glob("*.journal")), key=lambda s: s.path.name)
+
+
+def set_aside(folder):
+    """The files of a journal folder that hold what could not be loaded."""
+    found = (path for pattern in ("*.damaged", "*.torn", REFUSED) for path in folder.glob(pattern))
+    return sorted(path for path in found if path.stat().st_size)
 
 
 def find(folder, needle: bytes):

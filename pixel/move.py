@@ -17,7 +17,6 @@ from alembic.migration import MigrationContext
 
 import config
 from pixel import clock, journal, metrics, pipes, websites
-from pixel.backup import set_aside
 from pixel.database import db, migration
 from pixel.warehouse.claims import Shared
 from pixel.warehouse.embedded import Embedded, parsed
@@ -64,7 +63,7 @@ def run(settings, folder, say):
         for table in journal.TABLES:
             say(f"{_table(source, target, table, say)} rows of {table} are there.")
         say(f"{_compare(source, target)} answers of reports are the same.")
-    for path in set_aside(folder):
+    for path in journal.set_aside(folder / "journal"):
         say(f"Not copied, because it could not be loaded: {path}")
 
 

@@ -5,12 +5,13 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from pixel import move
+from pixel.cli.group import Command
 from pixel.errors import PixelError
 from pixel.warehouse.loader import OutcomeUnknown
 from pixel.warehouse.remote import Refused
 
 
-@click.command("move")
+@click.command("move", cls=Command)
 @click.option(
     "--from", "folder", required=True, type=click.Path(exists=True, file_okay=False), help="Its instance folder."
 )
@@ -25,5 +26,3 @@ def move_installation(folder):
         raise click.ClickException(f"{error.message} Run it again.") from None
     except (OutcomeUnknown, Refused) as error:
         raise click.ClickException(f"ClickHouse did not take some rows: {error} Run it again.") from None
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None

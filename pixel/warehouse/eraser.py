@@ -141,7 +141,7 @@ def _from_files(loader, asked, visitor_ids, requests):
         journal.blank(path, end, lambda record: is_meant(record.table, orjson.loads(record.row)))
         for path, end in loader.reached()
     )
-    refused = _from_refused(loader.folder / "refused.ndjson", is_meant)
+    refused = _from_refused(loader.folder / journal.REFUSED, is_meant)
     return {"journal": blanked, "refused": refused, "damaged": _still_in_damaged(loader.folder, visitor_ids)}
 
 
@@ -165,6 +165,6 @@ def _still_in_damaged(folder, visitor_ids):
     needles = [json.dumps(id, ensure_ascii=False).encode() for id in visitor_ids]
     return [
         path.name
-        for path in sorted([*folder.glob("*.damaged"), *folder.glob("*.torn")])
-        if any(n in path.read_bytes() for n in needles)
+        for path in journal.set_aside(folder)
+        if path.name != journal.REFUSED and any(n in path.read_bytes() for n in needles)
     ]

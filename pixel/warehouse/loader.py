@@ -302,7 +302,7 @@ class Loader:
 
     def _set_aside(self, table, row, error):
         """Keep a row that the warehouse cannot read, so that it neither blocks the others nor is lost."""
-        with open(self._folder / "refused.ndjson", "ab") as file:
+        with open(self._folder / journal.REFUSED, "ab") as file:
             file.write(b'{"table":"%s","row":%s}\n' % (table.encode(), row))
             file.flush()
             os.fsync(file.fileno())
