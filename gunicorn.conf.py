@@ -15,8 +15,8 @@ wsgi_app = "app:create_app(engine='apart')"
 bind = f"0.0.0.0:{_settings.PORT}"
 worker_class = "pixel.serving.Worker"
 workers = _settings.WEB_CONCURRENCY
-# Reports wait in threads, for up to 28 at once (pixel/warehouse); 12 are enough to take events.
-threads = 40
+# Reports wait in threads, for up to 36 at once (pixel/warehouse); 12 are enough to take events.
+threads = 48
 preload_app = True
 keepalive = 30
 timeout = 60

@@ -20,7 +20,7 @@ from pixel.warehouse.remote import Remote
 
 #: Questions of one process that may wait for their answers at once. More are refused at once: every one holds a thread
 #: (gunicorn.conf.py), and some must be left for taking events.
-WAITING = 28
+WAITING = 36
 
 
 class Warehouse:

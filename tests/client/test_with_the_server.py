@@ -281,7 +281,7 @@ def test_tail_follows_until_it_is_interrupted(environment, client, website):
                 break
         assert line.endswith("/tail\n")
         tail.send_signal(signal.SIGINT)
-        assert tail.wait(10) == 0
+        assert tail.wait(60) == 0
     finally:
         tail.kill()
         tail.communicate()
