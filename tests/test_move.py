@@ -155,7 +155,7 @@ def test_it_waits_for_nothing_when_clickhouse_is_away_and_is_run_again(old, new,
 
 def test_an_insert_that_is_not_answered_is_told_in_a_sentence(old, new, front):
     refused = old.server.instance / "journal" / "refused.ndjson"
-    refused.touch()
+    refused.write_bytes(b"{}")
     front.plan("take", "drop")
     broken = move(new, old)
     assert (broken.returncode, "Traceback" in broken.stderr) == (1, False)

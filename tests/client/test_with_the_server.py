@@ -270,9 +270,11 @@ def test_a_reader_that_has_enough_is_no_error_to_read(environment):
 
 
 def test_tail_follows_until_it_is_interrupted(environment, client, website):
-    tail = subprocess.Popen(
-        [*COMMAND, "tail", "--website", website, "--every", "2"], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    command = [*COMMAND, "tail", "--website", website, "--every", "2"]
+    # A run in the background of a shell has its children ignore SIGINT.
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    tail = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heeded)
     try:
         assert tail.stdout.readline().startswith("started_at")
         client.send(**pageview(website, "/tail", visitor_id="follow-me"))
