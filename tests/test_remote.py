@@ -289,7 +289,7 @@ def test_tables_are_made_filled_changed_and_emptied(tmp_path, monkeypatch, withi
         # What is the same on all servers of a cluster is not made again: the slowest of them would be waited for.
         with monkeypatch.context() as patch:
             asked = []
-            patch.setattr(server, "_run", asked.append)
+            patch.setattr(server, "_run", lambda statement, **_: asked.append(statement))
             server.set_up()
             assert bool(asked) is not bool(within)
         for _ in range(2):

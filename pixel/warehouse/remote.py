@@ -64,12 +64,10 @@ _INSERT_ON_CLUSTER = {
     "insert_quorum_timeout": INSERT_SECONDS * 1000,
 }
 #: Functions may be shared through the Keeper already; then ON CLUSTER would be refused.
-_MAKE_ON_CLUSTER = {
-    "ignore_on_cluster_for_replicated_udf_queries": 1,
-    # A server that is away does what it is told when it is back, and the others do not wait for it.
-    "distributed_ddl_task_timeout": 5,
-    "distributed_ddl_output_mode": "null_status_on_timeout",
-}
+_MAKE_ON_CLUSTER = {"ignore_on_cluster_for_replicated_udf_queries": 1}
+#: A server that is away makes its tables when it is back, and nobody waits for it. Only what may be made again is said
+#: like this: rows that are dropped later than it seems could be others.
+_UNHURRIED = {"distributed_ddl_task_timeout": 5, "distributed_ddl_output_mode": "null_status_on_timeout"}
 #: Why a request never left this machine.
 _NEVER_SENT = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 # What its client says of a failure is said here, with what came of it.
@@ -110,10 +108,10 @@ class Remote:
         made = hashlib.sha256("\0".join(statements).encode()).hexdigest()
         if self._cluster and self._is_made_of(made):
             return
-        for statement in statements:
-            self._run(statement)
         if self._cluster:
-            self._run(_MADE.format(cluster=self._cluster, made=made))
+            statements.append(_MADE.format(cluster=self._cluster, made=made))
+        for statement in statements:
+            self._run(statement, settings=_UNHURRIED if self._cluster else None)
 
     def is_reached(self):
         """Whether the server answers at all."""
@@ -177,9 +175,9 @@ class Remote:
     def _made_for_it(self, statement):
         return cluster.for_cluster(statement, self._cluster) if self._cluster else [cluster.for_server(statement)]
 
-    def _run(self, sql, parameters=None):
+    def _run(self, sql, parameters=None, settings=None):
         with _translated(), self._commanders.one() as client:
-            client.command(sql, parameters=parameters)
+            client.command(sql, parameters=parameters, settings=settings)
 
     def _pool(self, number, settings, answer_seconds):
         import clickhouse_connect
