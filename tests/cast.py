@@ -2,6 +2,8 @@
 
 import ipaddress
 import itertools
+import os
+from contextlib import suppress
 
 from app import create_app  # noqa: F401  imported here so that the path is right for every test
 from pixel import keys, websites, workspaces
@@ -107,6 +109,16 @@ def stored(app, website_id, table="events"):
     found = f"SELECT * FROM {table} WHERE website_id = {{site:String}} ORDER BY received_at"
     with app.app_context():
         return warehouse.query(found, {"site": website_id})["data"]
+
+
+def everything_below(folder):
+    """The bytes of all files below a folder. The engine tidies up meanwhile: what vanishes is left out."""
+    found = []
+    for where, _, names in os.walk(folder):
+        for path in filter(os.path.isfile, (os.path.join(where, name) for name in names)):
+            with suppress(FileNotFoundError), open(path, "rb") as file:
+                found.append(file.read())
+    return b"".join(found)
 
 
 def error(response):

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from pixel.errors import AnalyticsError
+from pixel.warehouse.pool import InTurn
 
 ANSWER_SECONDS = 12
 #: What rewrites or copies everything may take this long.
@@ -39,16 +40,17 @@ class Line:
     def __init__(self, folder):
         self._address = address(folder)
         self._local = threading.local()
-        self._calls = threading.BoundedSemaphore(CALLS)
+        self._calls = InTurn()
+        for call in range(CALLS):
+            self._calls.put(call)
 
     def ask(self, action, *arguments):
         """The engine's answer as bytes. Raises AnalyticsError when it fails, is away or takes too long."""
-        if not self._calls.acquire(timeout=ANSWER_SECONDS):
-            raise AnalyticsError("The analytics warehouse is busy.")
+        call = self._calls.get(ANSWER_SECONDS)
         try:
             return self._exchange(orjson.dumps([action, *arguments]), LONG_SECONDS.get(action, ANSWER_SECONDS))
         finally:
-            self._calls.release()
+            self._calls.put(call)
 
     def _exchange(self, question, seconds):
         # A connection that was open before may lead to an engine that has died since: one new one is tried.

@@ -12,7 +12,7 @@ class Clients:
 
     def __init__(self, clients, open_one, timeout_seconds):
         self._open, self._timeout = open_one, timeout_seconds
-        self._turns = _InTurn()
+        self._turns = InTurn()
         for client in clients:
             self._turns.put(client)
 
@@ -38,7 +38,7 @@ class Clients:
                 client.close()
 
 
-class _InTurn:
+class InTurn:
     """Things for many, lent to who asked first: a lock or a queue of Python's may leave one waiting for ever."""
 
     def __init__(self):

@@ -403,7 +403,8 @@ def test_the_last_good_answer_is_given_as_stale_within_the_hour(ada, caller, mon
 def test_of_a_visitor_too_but_a_profile_would_not_say_that_it_is_old(ada, caller, monkeypatch):
     caller.sends(ada.site, visitor_id="v")
     address = "/pixel/metrics/p_visitor_profile?visitor_id=v"
-    fresh = caller.get(address).json["data"]["data"]
+    fresh = caller.rows("p_visitor_profile", visitor_id="v")
+    assert fresh[0]["visitor_id"] == "v"
     assert caller.get("/pixel/visitors/v").status_code == 200
     without_warehouse(monkeypatch)
     stale = caller.get(address).json["data"]

@@ -3,7 +3,6 @@
 import gzip
 import json
 import sqlite3
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -12,7 +11,7 @@ from sqlalchemy import event
 
 from pixel import clock, database, events, geo, request_log, salts, websites
 from pixel.extensions import counters, journal, lines, warehouse
-from tests.cast import READ, _addresses, error, load, stored
+from tests.cast import READ, _addresses, error, everything_below, load, stored
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 
@@ -520,7 +519,7 @@ def test_the_visitors_address_is_nowhere(app, ada, capfd):
     ]  # fmt: skip
     journal.flush()
     lines.flush()
-    raw = b"".join(path.read_bytes() for path in Path(app.instance_path).rglob("*") if path.is_file())
+    raw = everything_below(app.instance_path)
     assert found[0].headers["X-Request-Id"].encode() in raw
     assert b"192.0.2.17" not in raw
     said = capfd.readouterr()
