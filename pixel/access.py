@@ -101,7 +101,7 @@ def require(scope):
             entry.step("authentication")
             entry.rate = _count(caller)
             entry.step("rate limit")
-            _refuse_without(scope, caller)
+            _refuse_without(scope, caller, entry)
             return view(*args, **kwargs)
 
         guarded.scope = scope
@@ -141,9 +141,10 @@ def by_token():
         if refusal.status == 401:
             _count_failure()
         raise
-    g.entry.caller = caller = Caller(key, key.workspace_id, key.websites)
-    g.entry.rate = _counted(_per_minute(current_app.config["RATELIMIT_TOKENS"]), "tokens", key.workspace_id)
-    _refuse_without(Scope.PIXEL_READ, caller)
+    entry = g.entry
+    entry.caller = caller = Caller(key, key.workspace_id, key.websites)
+    entry.rate = _counted(_per_minute(current_app.config["RATELIMIT_TOKENS"]), "tokens", key.workspace_id)
+    _refuse_without(Scope.PIXEL_READ, caller, entry)
     return caller, token
 
 
@@ -344,10 +345,10 @@ def _network(address):
     return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
 
 
-def _refuse_without(scope, caller):
+def _refuse_without(scope, caller, entry):
     if scope is None:
         return
-    g.entry.required = scope.value
+    entry.required = scope.value
     if scope.value not in caller.key.scopes:
         raise errors.InsufficientScope(
             f"This endpoint requires the '{scope.value}' scope",

@@ -54,7 +54,7 @@ def transaction():
     finally:
         # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
         db.session.close()
-        g.pop("memory_checked", None)
+        g.pop("memory", None)
 
 
 def let_go():
@@ -183,11 +183,13 @@ def remembered(read):
 
     @wraps(read)
     def ask(*args):
-        memory = _memories.get(engine := db.engine) or _memories.setdefault(engine, _memory_of(engine))
+        context = g._get_current_object()
+        memory = context.get("memory")
         # Once a request is enough: what changes after it began may as well have changed after it ended.
-        if g.get("memory_checked") is not memory:
+        if memory is None:
+            memory = _memories.get(engine := db.engine) or _memories.setdefault(engine, _memory_of(engine))
             memory.check()
-            g.memory_checked = memory
+            context.memory = memory
         question = (read, *args)
         if question in memory.found:
             # What is asked for often stays, however many other things are asked once.

@@ -6,6 +6,7 @@ import re
 import secrets
 import threading
 import time
+from functools import lru_cache
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -15,10 +16,9 @@ _REQUEST_ID = re.compile(r"req_[0-7][0-9a-hjkmnp-tv-z]{25}")
 
 def in_time(prefix):
     """`prefix` and a UUIDv7 (RFC 9562) as 26 characters of lower-case Crockford base32: sorts by its time."""
-    number = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + _random_bytes())
-    number[6] = 0x70 | number[6] & 0x0F
-    number[8] = 0x80 | number[8] & 0x3F
-    return prefix + base64.b32encode(b"\0\0\0\0" + number)[-26:].translate(_CROCKFORD).decode()
+    if not _chance.stock:
+        _chance.stock = _random_parts()
+    return prefix + _time_part(time.time_ns() // 1_000_000) + _chance.stock.pop()
 
 
 def of_request(environment):
@@ -34,18 +34,26 @@ def environment(request_id):
 class _Chance(threading.local):
     """Random bytes in stock, because each call to the system lets go of Python's interpreter lock."""
 
-    stock, left = b"", 0
+    stock = ()
 
 
 _chance = _Chance()
 
 
-def _random_bytes():
-    """Ten random bytes."""
-    if not _chance.left:
-        _chance.stock, _chance.left = os.urandom(1000), 100
-    _chance.left -= 1
-    return _chance.stock[_chance.left * 10 : _chance.left * 10 + 10]
+@lru_cache(2)
+def _time_part(milliseconds):
+    """The first ten characters: the 48 bits of time, after two of nothing."""
+    return base64.b32encode((milliseconds << 30).to_bytes(10, "big"))[:10].translate(_CROCKFORD).decode()
+
+
+def _random_parts():
+    """A hundred times the last sixteen characters: version, variant and 74 random bits."""
+    numbers = bytearray(os.urandom(1000))
+    for start in range(0, 1000, 10):
+        numbers[start] = 0x70 | numbers[start] & 0x0F
+        numbers[start + 2] = 0x80 | numbers[start + 2] & 0x3F
+    text = base64.b32encode(numbers).translate(_CROCKFORD).decode()
+    return [text[start : start + 16] for start in range(0, 1600, 16)]
 
 
 def _after_fork():

@@ -72,13 +72,13 @@ def begin():
 
 def finish(response):
     """Write the row and the line of the current request, whatever became of it, and stamp the response with its id."""
-    entry = g.entry
+    entry, asked = g.entry, request._get_current_object()
     entry.step("answer")
     response.headers.add("X-Request-Id", entry.request_id)
-    _count(entry, response)
+    _count(entry, asked, response)
     if entry.is_probe and response.status_code < 400:
         return response
-    row = _row(entry, response)
+    row = _row(entry, asked, response)
     line = {name: row[name] for name in _IN_LINE}
     lines.put(orjson.dumps({"at": row["at"], "level": "info", "event": "request", **line}))
     try:
@@ -88,10 +88,10 @@ def finish(response):
     return response
 
 
-def _count(entry, response):
-    route = request.url_rule.rule if request.url_rule else "(none)"
+def _count(entry, asked, response):
+    route = asked.url_rule.rule if asked.url_rule else "(none)"
     # Anybody can make up a method, and each would be counted apart for ever.
-    method = request.method if request.method in _METHODS else "(other)"
+    method = asked.method if asked.method in _METHODS else "(other)"
     telemetry.count("pixel_http_requests", route, method, f"{response.status_code // 100}xx", entry.code)
     telemetry.observe("pixel_http_request_seconds", time.perf_counter() - entry.started, route)
 
@@ -127,9 +127,9 @@ _IN_LINE = (
 )
 
 
-def _row(entry, response):
+def _row(entry, asked, response):
     caller, person, rate = entry.caller, entry.person, entry.rate
-    environ, rule = request.environ, request.url_rule
+    environ, rule = asked.environ, asked.url_rule
     client_id = environ.get("HTTP_X_REQUEST_ID", "")
     whose = caller or person or entry.site
     # A visitor's address is kept nowhere, not even a part of it.
@@ -143,7 +143,7 @@ def _row(entry, response):
         "key_id": caller.key.id if caller else "",
         "user_id": person.id if person else "",
         "method": environ["REQUEST_METHOD"][:20],
-        "path": redaction.line(request.path),
+        "path": redaction.line(asked.path),
         "query": redaction.query(environ.get("QUERY_STRING", "")),
         "route": rule.rule if rule else "",
         "status": response.status_code,

@@ -21,8 +21,8 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]
-    if not os.environ.get("PIXEL_TESTS_DATABASE"):
-        items[:] = [item for item in items if not item.get_closest_marker("postgresql")]
+    other = "alone" if os.environ.get("PIXEL_TESTS_DATABASE") else "postgresql"
+    items[:] = [item for item in items if not item.get_closest_marker(other)]
     # Those in no folder take longest: begun first, they leave no process alone with them at the end.
     items.sort(key=lambda item: ("last" in item.keywords, item.nodeid.count("/")))
 

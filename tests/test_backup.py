@@ -24,6 +24,8 @@ from tests.server import HOME, Server, until
 from tests.test_kill import counted
 from tests.test_kill import load as under_load
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def other(tmp_path):

@@ -19,21 +19,21 @@ _QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.OfWebsite(
 def accept_event():
     """Accept one event."""
     dry_run = body.query(_QUERY).get("dry_run") == "true"
-    given, sites = body.json(), visible_websites()
+    given, sites, entry = body.json(), visible_websites(), g.entry
     try:
         event = _EVENT.load(given)
     except ValidationError:
         if not dry_run:
             _note_refused([given], sites)
         raise
-    ready = events.prepare(event, website(event, sites), g.entry.request_id)
-    g.entry.step("validation")
+    ready = events.prepare(event, website(event, sites), entry.request_id)
+    entry.step("validation")
     if dry_run:
         return answer({"event": events.shown(ready.row)})
     events.refuse_if_unavailable()
     events.keep([ready])
-    g.entry.step("journal")
-    g.entry.event_ids = (ready.row["event_id"],)
+    entry.step("journal")
+    entry.event_ids = (ready.row["event_id"],)
     return answer(_receipt(ready.row), 202)
 
 
@@ -76,7 +76,8 @@ def read_receipt(event_id):
 
 def visible_websites():
     """The websites that this key may see, by id."""
-    return websites.visible(g.caller.workspace_id, g.caller.websites)
+    caller = g.caller
+    return websites.visible(caller.workspace_id, caller.websites)
 
 
 def website(given, sites):
