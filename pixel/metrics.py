@@ -111,7 +111,8 @@ def _put(pipe, caller, given):
 def _answered(pipe, question, bind):
     """The warehouse's answer, or its last one to this question. Raises AnalyticsError when there is neither."""
     try:
-        answer = warehouse.query(pipe.sql, bind())
+        bound = bind()
+        answer = warehouse.query(pipe.sql if bound["filters"] else pipe.unfiltered, bound)
     except errors.AnalyticsError:
         stale = answers.last(question)
         if stale is None:

@@ -402,3 +402,12 @@ def test_a_website_that_falls_silent_is_told(app, ada, caller, moved_clock):
     assert caller.rows("p_pixel_healthcheck")[0]["status"] == "ok"
     moved_clock.forward(hours=25)
     assert caller.rows("p_pixel_healthcheck")[0]["status"] == "silent"
+
+
+def test_a_pipe_whose_filters_cannot_be_left_out_is_no_pipe():
+    told = "-- title: T\n-- about: A.\n-- returns n: N.\n"
+    asked = "SELECT count() AS n FROM events WHERE workspace_id = {workspace:String} AND {}"
+    kept = pipes.parse("p_x", told + asked.replace("{}", "is_kept(marked({filters:Array(String)}, hit, path, goal))"))
+    assert kept.unfiltered.endswith("AND is_kept(unfiltered(hit))")
+    with pytest.raises(pipes.BrokenPipe, match="filters"):
+        pipes.parse("p_x", told + asked.replace("{}", "kept({filters:Array(String)}, 'path', path)"))

@@ -116,6 +116,12 @@ CREATE OR REPLACE FUNCTION is_asked AS (hit, partition, bot, since, until, bots)
         AND toString(toYYYYMM(time_of_hit(until) + INTERVAL 24 HOUR))
     AND (bots = 'include' OR (bot != '') = (bots = 'only'));
 
+-- Whether an event is of the range itself, and bots are settled.
+CREATE OR REPLACE FUNCTION is_counted AS (hit, partition, bot, since, until, bots) ->
+    is_within(hit, since, until)
+    AND partition BETWEEN toString(toYYYYMM(time_of_hit(since))) AND toString(toYYYYMM(time_of_hit(until)))
+    AND (bots = 'include' OR (bot != '') = (bots = 'only'));
+
 -- A hit with what the filters make of its event in its last two bits.
 CREATE OR REPLACE FUNCTION marked AS (
     filters, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term, utm_content, country, device,
@@ -142,11 +148,15 @@ CREATE OR REPLACE FUNCTION marked AS (
             AND kept(filters, 'medium',       medium)
             AND kept(filters, 'campaign',     campaign));
 
+-- The same where there are no filters.
+CREATE OR REPLACE FUNCTION unfiltered AS (hit) -> hit + 3;
+
 -- The visitor of an event on its website.
 CREATE OR REPLACE FUNCTION person AS (visitor, website_id) -> bitXor(visitor, cityHash64(website_id));
 
 -- The events that a question is about. A view takes some 12 ms to understand, so reports that are asked all the time and
--- need sessions say this themselves.
+-- need sessions say this themselves. For a question without filters, both views stand for files of their names beside the
+-- reports (see pixel/pipes), which are understood in a third of the time.
 CREATE OR REPLACE VIEW asked_events AS
 SELECT
     *,
@@ -167,10 +177,7 @@ SELECT
 FROM events
 WHERE workspace_id = {workspace:String}
     AND website_id IN {websites:Array(String)}
-    AND _partition_id BETWEEN toString(toYYYYMM(time_of_hit({since:UInt64})))
-        AND toString(toYYYYMM(time_of_hit({until:UInt64})))
-    AND is_within(hit, {since:UInt64}, {until:UInt64})
-    AND ({bots:String} = 'include' OR (bot != '') = ({bots:String} = 'only'))
+    AND is_counted(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
     AND kept({filters:Array(String)}, 'path',         path)
     AND kept({filters:Array(String)}, 'hostname',     hostname)
     AND kept({filters:Array(String)}, 'referrer',     referrer)
