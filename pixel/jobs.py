@@ -90,6 +90,7 @@ def schedule(app, engine):
     # Of this server's own files, or of what its own warehouse tells.
     each(5, note_key_use)
     each(60, sweep)
+    each(60, give_back_memory)
     each(3600, forget_old_requests)
     # Not once a day: an engine that is started anew every day would never come to it.
     each(3600, forget_old_events)
@@ -119,6 +120,11 @@ def sweep():
     """Drop what has run out: counters of past minutes, answers too old to give."""
     counters.sweep()
     answers.sweep()
+
+
+def give_back_memory():
+    """Have this server's own warehouse let go of the memory that reports and loads have left behind."""
+    warehouse.start().give_back_memory()
 
 
 def forget_old_requests():

@@ -371,7 +371,8 @@ def reload_under_load(client, times):
 
 def test_a_second_server_on_one_folder_is_refused_and_the_first_goes_on(make):
     client = make()
-    second = Server(client.server.instance, workers=2)
+    second = Server(client.server.instance)
+    second.environment = client.server.environment | {"PORT": str(second.port)}
     second.log = client.server.instance.parent / "second.log"
     second.start(wait=False)
     try:

@@ -1,7 +1,9 @@
 """Who may call: the key on the wire, its states, its scopes."""
 
 import hashlib
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -25,6 +27,22 @@ def spelled(environment="dev", body=BODY):
 def says(nobody):
     """What the server says to an Authorization header."""
     return lambda header, **more: nobody.get("/me", headers={"Authorization": header, **more})
+
+
+def test_as_many_first_calls_of_a_key_as_there_are_connections_do_not_wait_for_each_other(app, ada, monkeypatch):
+    with app.app_context():
+        pool = db.engine.pool
+    calls = pool.size() + pool._max_overflow
+    fresh, all_have_read, begin = ada.key(READ), threading.Barrier(calls), keys._begin_overlap
+
+    def together(*which):
+        all_have_read.wait(20)
+        begin(*which)
+
+    monkeypatch.setattr(keys, "_begin_overlap", together)
+    with ThreadPoolExecutor(calls) as threads:
+        answers = list(threads.map(lambda _: fresh.get("/me"), range(calls)))
+    assert [answer.status_code for answer in answers] == [200] * calls
 
 
 @contextmanager
