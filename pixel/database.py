@@ -1,6 +1,5 @@
 """The relational store: what people decide (keys, websites, members), in SQLite in WAL mode or in PostgreSQL."""
 
-import mmap
 import os
 import threading
 from collections import OrderedDict
@@ -131,7 +130,6 @@ def _begin(connection):
 
 _engines = set()
 _memories = {}
-_indexes, _inherited, _opening = {}, [], threading.Lock()
 
 
 class _Memory(threading.local):
@@ -167,26 +165,16 @@ def _memory_of(engine):
     if _is_postgresql(engine):
         version = postgresql.Version(engine)
         return _Memory(lambda: version)
-    return _Memory(lambda: _index_head(engine))
+    return _Memory(lambda: _data_version(engine))
 
 
-def _index_head(engine):
-    """What tells SQLite's version: the head of the WAL's index, in memory that all processes share.
-
-    It counts the commits, as PRAGMA data_version does, and is told without letting go of Python's interpreter lock.
-    Source: "WAL-Index Header" in https://www.sqlite.org/walformat.html.
-    """
-    with _opening:
-        if engine not in _indexes:
-            # The file is not made anew for as long as somebody has the database open, so this process does for good.
-            connection = engine.dialect.connect(*engine.dialect.create_connect_args(engine.url)[0], check_same_thread=False)
-            _set_up(connection, None)
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            # Neither is closed again: with any file descriptor of it, all locks of this process on the file would go.
-            fd = os.open(f"{engine.url.database}-shm", os.O_RDONLY | os.O_CLOEXEC)
-            _indexes[engine] = mmap.mmap(fd, 48, prot=mmap.PROT_READ), connection
-    index = _indexes[engine][0]
-    return lambda: index[:48]
+def _data_version(engine):
+    """What tells SQLite's version. Not from the pool: it is relative to one connection, which must never write."""
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    connection = engine.dialect.connect(*arguments, **options)
+    connection.isolation_level = None
+    connection.execute("PRAGMA cache_size=-64")
+    return lambda: connection.execute("PRAGMA data_version").fetchone()
 
 
 def remembered(read):
@@ -219,9 +207,6 @@ def _after_fork():
     for engine in _engines:
         engine.dispose(close=False)
     _memories.clear()
-    # A connection does not survive a fork, and to close what the parent has open would end its locks.
-    _inherited.append(_indexes.copy())
-    _indexes.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import sqlite3
 
 import pytest
@@ -361,8 +362,9 @@ def test_a_flood_of_fake_websites_fills_nothing(app, ada, browser, statements, m
             asked = len(statements)
             assert fate(browser.sends()) == {"status": "accepted"}
             looked += len(statements) > asked
-    # The real website is remembered throughout, but for the jobs that change the database now and then.
-    assert looked < 8
+    # The real website is remembered throughout, but for the jobs that change the database now and then; PostgreSQL
+    # tells of every change on its whole server, which other programs share.
+    assert looked < (30 if os.environ.get("PIXEL_TESTS_DATABASE") else 8)
     assert all(len(memory.found) <= 50 for memory in database._memories.values())
     assert set(drops(app, ada.site)) == set()
     with sqlite3.connect(counters.storage.path) as kept:
