@@ -1,9 +1,11 @@
 """The warehouse behind its one interface: many askers at once, and answers that break off."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from pixel import jobs
 from pixel.errors import AnalyticsError
 from pixel.extensions import warehouse
 from pixel.warehouse.embedded import QUERIES, parsed, statements
@@ -45,3 +47,15 @@ def test_an_answer_that_broke_off_is_an_analytics_error(answer):
 
 def test_a_file_of_statements_is_read_statement_by_statement():
     assert statements("SELECT ';' AS a;\n\nSELECT\n 2;\n") == ["SELECT ';' AS a", "SELECT\n 2"]
+
+
+def test_memory_that_a_report_has_left_behind_is_given_back(app):
+    def anonymous():
+        found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return int(found.split()[1]) // 1024
+
+    with app.app_context():
+        warehouse.query("SELECT count() FROM (SELECT toString(number) AS text FROM numbers(2000000) GROUP BY text)")
+        before = anonymous()
+        jobs.give_back_memory()
+        assert anonymous() < before - 10

@@ -159,7 +159,7 @@ def _operation(name, identifier, method, view, parameters):
 
 def _path_parameters(name):
     about = {"read_receipt": "event_id", "read_visitor": "visitor_id", "mint_visitor_token": "visitor_id"}.get(name)
-    # A visitor's id is more than spaces, among which Python counts some that JSON Schema does not, and the other way round.
+    # A visitor's id is more than spaces, of which Python knows some that JSON Schema does not, and the other way round.
     schema = _ID | {"pattern": r"[^\s\u001c-\u001f\u0085\ufeff]"} if about == "visitor_id" else _ID
     return [{"name": about, "in": "path", "required": True, "schema": schema}] if about else []
 

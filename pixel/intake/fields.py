@@ -14,8 +14,7 @@ from marshmallow import Schema, ValidationError, fields
 
 from pixel import clock, currencies
 
-#: What a host's name is made of. Python and JSON Schema mean the same by it: U+0085 is a space to the one, U+FEFF to the
-#: other.
+#: What a host's name is made of. Python takes U+0085 for a space and JSON Schema U+FEFF: here both mean the same.
 HOST, LONGEST_HOST = r"[^\s\u0085\ufeff/\\:@?#]*", 253
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
