@@ -3,11 +3,15 @@
 import ipaddress
 import itertools
 import os
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import event
 
 from app import create_app  # noqa: F401  imported here so that the path is right for every test
 from pixel import keys, websites, workspaces
 from pixel.access import Scope
+from pixel.database import db
 
 READ, WRITE = Scope.PIXEL_READ.value, Scope.PIXEL_WRITE.value
 #: Every key that was made in this run. None of them may be found anywhere afterwards.
@@ -109,6 +113,24 @@ def stored(app, website_id, table="events"):
     found = f"SELECT * FROM {table} WHERE website_id = {{site:String}} ORDER BY received_at"
     with app.app_context():
         return warehouse.query(found, {"site": website_id})["data"]
+
+
+@contextmanager
+def statements(app):
+    """The SQL statements that this thread asks the control database meanwhile; jobs of the engine's ask it too."""
+    asked, us = [], threading.get_ident()
+    with app.app_context():
+        engine = db.engine
+
+    def note(connection, cursor, statement, *_):
+        if threading.get_ident() == us:
+            asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def everything_below(folder):

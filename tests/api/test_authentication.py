@@ -4,15 +4,13 @@ import hashlib
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event
 
 from pixel import clock, ids, keys
 from pixel.database import db
-from tests.cast import READ, WRITE, Caller, error
+from tests.cast import READ, WRITE, Caller, error, statements
 
 BODY = "a" * 12 + "b" * 32
 
@@ -43,23 +41,6 @@ def test_as_many_first_calls_of_a_key_as_there_are_connections_do_not_wait_for_e
     with ThreadPoolExecutor(calls) as threads:
         answers = list(threads.map(lambda _: fresh.get("/me"), range(calls)))
     assert [answer.status_code for answer in answers] == [200] * calls
-
-
-@contextmanager
-def statements(app):
-    """The SQL statements that the control database is asked meanwhile."""
-    asked = []
-    with app.app_context():
-        engine = db.engine
-
-    def note(connection, cursor, statement, *_):
-        asked.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield asked
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def test_no_key_is_no_way_in(nobody):

@@ -8,10 +8,10 @@ import sqlite3
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from pixel import clock, database, events, geo, request_log, salts, websites
 from pixel.extensions import counters, journal, lines, warehouse
+from tests import cast
 from tests.cast import READ, _addresses, error, everything_below, load, stored
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
@@ -42,16 +42,8 @@ def browser(app, ada):
 @pytest.fixture
 def statements(app):
     """What the control database is asked, from now on."""
-    asked = []
-    with app.app_context():
-        engine = database.db.engine
-
-    def note(connection, cursor, statement, *given):
-        asked.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield asked
-    event.remove(engine, "before_cursor_execute", note)
+    with cast.statements(app) as asked:
+        yield asked
 
 
 def fate(response):
