@@ -3,8 +3,7 @@
 A header line is `-- title: ...`, `-- about: ...`, `-- <parameter>: <allowed>; default <value>. <Words.>` or
 `-- returns <column>: <Words.>`; in place of a default it may say `required`, or `list of 2..10` for a parameter that is
 given several times. A line that begins with two more spaces goes on with the one before, and the header ends with the
-first line that is no such comment. A file whose name begins with an underscore has no address: it
-is the short form of a view.
+first line that is no such comment. A file whose name begins with an underscore is no pipe but the short form of a view.
 """
 
 import re

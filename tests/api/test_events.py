@@ -805,3 +805,8 @@ def test_websites_are_listed_newest_first(ada, caller):
         "id": "", "domain": "second.example", "name": "second.example", "timezone": "Europe/Berlin", "createdAt": "",
     }  # fmt: skip
     assert all(site["id"].startswith("admx_") and site["createdAt"].endswith("Z") for site in listed)
+
+
+@pytest.mark.parametrize("space", ["\u0085", "\ufeff", "\u2003"])
+def test_what_python_or_json_schema_takes_for_a_space_is_in_no_hostname(ada, caller, space):
+    assert error(caller.sends(ada.site, hostname=f"a{space}b.example")) == (400, "invalid_body")
