@@ -85,6 +85,7 @@ def _configure(app, settings):
         {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         VERSION=config.VERSION,
         public_url=settings.public_url,
+        asks_servers=settings.asks_servers,
         SECRET_KEY=config.secret_key(settings),
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_ENGINE_OPTIONS=database.options(settings.database_url),

@@ -114,6 +114,11 @@ class Settings:
         return self.RATELIMIT_STORAGE_URI or f"pixel-sqlite:///{self.instance / 'ratelimit.sqlite'}"
 
     @property
+    def asks_servers(self) -> bool:
+        """Whether every request asks a server for who is calling, or for how often they have."""
+        return _is_postgresql(self.database_url) or self.ratelimit_storage_uri.startswith("redis")
+
+    @property
     def public_url(self) -> str:
         return self.PUBLIC_URL.rstrip("/") or f"http://localhost:{self.PORT}"
 

@@ -18,6 +18,8 @@ from pixel.breaker import Breaker
 PAUSE_SECONDS = 3
 #: How long Redis may take for one answer.
 REDIS_SECONDS = 0.2
+#: How long a call waits for the counters' file when another program holds it.
+WAIT_SECONDS = 2
 _LOG = logging.getLogger("pixel")
 
 
@@ -89,6 +91,7 @@ class SQLiteStorage(Storage):
         CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, count INT, expires REAL) WITHOUT ROWID;
         CREATE TEMP TABLE hit (id INTEGER PRIMARY KEY, count INT, expires REAL);
         INSERT INTO hit VALUES (1, 0, 0);
+        PRAGMA busy_timeout=0;
         CREATE TEMP TRIGGER first AFTER INSERT ON main.counters BEGIN
             UPDATE hit SET count = new.count, expires = new.expires; END;
         CREATE TEMP TRIGGER further AFTER UPDATE ON main.counters BEGIN
@@ -139,10 +142,29 @@ class SQLiteStorage(Storage):
     def _run(self, sql, values):
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self.path, timeout=2, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
             connection.executescript(self._SET_UP)
             self._local.connection = connection
-        return connection.execute(sql, values)
+        try:
+            return connection.execute(sql, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            return self._run_in_turn(connection, sql, values)
+
+    def _run_in_turn(self, connection, sql, values):
+        """The same when another process has the lock. It will have it for microseconds; SQLite itself would wait for a
+        millisecond at least, which is several requests.
+        """
+        begun, pause = time.monotonic(), 0.00001
+        while True:
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
+            try:
+                return connection.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() - begun > WAIT_SECONDS:
+                    raise
 
 
 class RedisStorage(_RedisStorage):

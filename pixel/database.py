@@ -12,7 +12,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import DateTime, MetaData, TypeDecorator, event, func, select
 from sqlalchemy.orm import Session
 
-from pixel import clock, postgresql
+from pixel import clock, postgresql, turns
 
 db = SQLAlchemy(
     metadata=MetaData(
@@ -57,6 +57,8 @@ def transaction():
         # What was read before must not be taken for what is there now; objects that are in use keep what they hold.
         db.session.close()
         g.pop("memory", None)
+        for memory in _memories.values():
+            memory.round = None
 
 
 def let_go():
@@ -145,11 +147,18 @@ class _Memory(threading.local):
 
     def __init__(self, asks):
         self._ask = asks()
-        self.version = None
+        self.version = self.round = None
         self.found = OrderedDict()
 
     def check(self):
-        """Forget everything if the database has changed."""
+        """Forget everything if the database has changed.
+
+        For requests that are answered in turn, once a round is enough: each had begun to come before the round did.
+        """
+        if turn := turns.current():
+            if turn.round == self.round:
+                return
+            self.round = turn.round
         version = self._ask()
         if version != self.version:
             self.version = version
@@ -198,6 +207,9 @@ def remembered(read):
             memory.found.move_to_end(question)
         else:
             memory.keep(question, read(*args))
+            if turns.current():
+                # Who stands aside with a connection keeps it from those who are to go on first.
+                let_go()
         return memory.found[question]
 
     return ask

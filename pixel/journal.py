@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from pixel import turns
 from pixel.errors import ServiceUnavailable
 
 MAGIC = b"PXLJ0001"
@@ -87,9 +88,14 @@ class Journal:
 
         Raises ServiceUnavailable; then none of it is accepted. The next call tries anew, with a new file.
         """
-        group = self._settle(frames, sync=True)
-        if group.error:
-            raise ServiceUnavailable("The journal cannot be written just now.", retry_after=5) from group.error
+        turn = turns.current()
+        error = turn.sync(frames) if turn else self.write(frames)
+        if error:
+            raise ServiceUnavailable("The journal cannot be written just now.", retry_after=5) from error
+
+    def write(self, frames: bytes):
+        """Write frames and sync them. Returns the error, or None when they are on disk."""
+        return self._settle(frames, sync=True).error
 
     def append_later(self, frames: bytes):
         """Write frames within FLUSH_SECONDS, with the next sync if there is one. For rows nobody waits for."""

@@ -8,7 +8,7 @@ import traceback
 import orjson
 from flask import current_app, g, has_request_context, request
 
-from pixel import clock, ids, journal, redaction, telemetry
+from pixel import clock, ids, journal, redaction, telemetry, turns
 from pixel.extensions import journal as book
 from pixel.extensions import lines, warehouse
 
@@ -53,9 +53,9 @@ class Entry:
 
     def step(self, name):
         """Note that `name` is done; it took the time since the step before."""
-        now = time.perf_counter()
-        self.steps.append((name, round((now - self.lap) * 1000, 3)))
-        self.lap = now
+        self.steps.append((name, round((time.perf_counter() - self.lap) * 1000, 3)))
+        turns.step()
+        self.lap = time.perf_counter()
 
     def failed(self, spoken, error):
         """Note what went wrong: the code the caller is told, and for a failure of ours the exception itself."""
@@ -68,6 +68,7 @@ class Entry:
 def begin():
     """Give the current request its id and start its clock."""
     g.entry = Entry()
+    turns.step()
 
 
 def finish(response):
