@@ -51,15 +51,13 @@ class Worker(ThreadWorker):
     for a moment after it has answered. Handing every kept-alive connection back to the main thread and out again took
     a third of the worker's time.
 
-    A worker that has enough to do hesitates before it takes another connection, so that one with less goes first:
-    kept-alive connections stay where they were taken, and now and then one worker had them all, at half the
+    The more connections a worker has, the longer it hesitates before it takes another one, so that one with fewer goes
+    first: kept-alive connections stay where they were taken, and now and then one worker had them all, at half the
     throughput.
     """
 
     STAY_MILLISECONDS = 5
     LINGER_SECONDS = 2
-    #: Connections that are work for a worker.
-    ENOUGH = 6
 
     def init_process(self):
         self._turns = turns.Turns(self._answer, journal.write)
@@ -79,7 +77,7 @@ class Worker(ThreadWorker):
         self._turns.end_round()
         for key, _ in events:
             if key.data == self.accept:
-                if len(events) == 1 and self.nr_conns >= self.ENOUGH:
+                if len(events) == 1:
                     time.sleep(min(0.002, 0.0001 * self.nr_conns))
                 self.accept(key.fileobj)
 

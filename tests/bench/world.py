@@ -97,7 +97,7 @@ class World:
     @cached_property
     def bare(self):
         server = Server(self.folder / "bare", application="tests.bench.bare:app", **_NO_WAREHOUSE)
-        server.command += ["--worker-class", "gthread", "--threads", "4"]
+        server.command += ["--worker-class", "tests.bench.bare.Worker", "--threads", "4"]
         return Place(self._start(server), "wsp_nobody", "site_nobody", "pxl_dev_" + "0" * 50, keeps=False)
 
     @cached_property
