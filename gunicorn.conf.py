@@ -15,7 +15,7 @@ wsgi_app = "app:create_app(engine='apart')"
 bind = f"0.0.0.0:{_settings.PORT}"
 worker_class = "pixel.serving.Worker"
 workers = _settings.WEB_CONCURRENCY
-# Reports wait in threads, for up to 36 at once (pixel/warehouse); 12 are enough to take events.
+# Reports wait in threads, up to 36 at once (pixel/warehouse); what else is not small (pixel/turns.py) has the others.
 threads = 48
 preload_app = True
 keepalive = 30

@@ -18,7 +18,8 @@ settings in `config.py`.
 Stores: the relational `database` (SQLite, or `postgresql` for several servers), the `journal`, the `warehouse` (the
 embedded engine, asked through the engine process, or a ClickHouse server or cluster), the rate-limit `counters`
 (SQLite or Redis), the last good `answers`, and `telemetry`, what is counted of the server itself (`health` shows it).
-A store that does not answer is left alone for a moment (`breaker`). What only one of several servers may do is done by
+A store that does not answer is left alone for a moment (`breaker`). Under gunicorn (`serving`) small requests are
+answered together, a step at a time (`turns`), and written at once. What only one of several servers may do is done by
 the one that has the lease (`leases`).
 
 Imports point down: app -> doors -> nouns that use nouns -> nouns -> stores -> errors.

@@ -89,8 +89,10 @@ def has_model(thing, name, kind, _reflected, _compared):
 
 def options(url):
     """How the engine for this URL is made."""
+    # More than there are threads: nobody waits for a connection, least of all the thread that reads what comes.
+    own = postgresql.OPTIONS if url.startswith("postgresql") else {"max_overflow": 60}
     # Values of a failed statement could be secrets, and error texts go to the log.
-    return {"hide_parameters": True, **(postgresql.OPTIONS if url.startswith("postgresql") else {})}
+    return {"hide_parameters": True, **own}
 
 
 def bind(app):
@@ -155,14 +157,15 @@ class _Memory(threading.local):
 
         For requests that are answered in turn, once a round is enough: each had begun to come before the round did.
         """
-        if turn := turns.current():
-            if turn.round == self.round:
-                return
-            self.round = turn.round
+        turn = turns.current()
+        if turn and turn.round == self.round:
+            return
         version = self._ask()
         if version != self.version:
             self.version = version
             self.found.clear()
+        if turn:
+            self.round = turn.round
 
     def keep(self, question, answer):
         self.found[question] = answer
@@ -206,9 +209,10 @@ def remembered(read):
             # What is asked for often stays, however many other things are asked once.
             memory.found.move_to_end(question)
         else:
-            memory.keep(question, read(*args))
-            if turns.current():
-                # Who stands aside with a connection keeps it from those who are to go on first.
+            try:
+                memory.keep(question, read(*args))
+            finally:
+                # Whoever waits for a client, or stands aside for others, has no connection meanwhile.
                 let_go()
         return memory.found[question]
 

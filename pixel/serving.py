@@ -45,7 +45,7 @@ class Worker(ThreadWorker):
     What cannot be parsed is refused in the envelope, without quoting it.
 
     Small requests are answered by the main thread, in rounds (see `turns`); all others have a thread, as ever. A
-    connection is watched from its beginning, so that no thread waits for a client that says nothing.
+    connection is watched from its beginning, so that no thread waits for the head of a request.
 
     Where every request asks other servers, all have a thread; one that nobody else waits for stays with its connection
     for a moment after it has answered. Handing every kept-alive connection back to the main thread and out again took
@@ -122,10 +122,18 @@ class Worker(ThreadWorker):
         lacks = turns.missing(begun + data)
         if lacks == 0:
             self._turns.take(conn)
+        elif lacks and not self.alive:
+            # Until the end a thread waits for what has begun.
+            return False
         elif lacks and not begun:
             # Whoever has begun has as long as is left between two requests, however slowly they go on.
             self._stay(conn)
         return lacks is not None
+
+    def _cap_keepalive(self, deadline):
+        for conn in [conn for conn in self.keepalived_conns if conn.parser.unreader.buf.getvalue()]:
+            super().on_client_socket_readable(conn, conn.sock)
+        super()._cap_keepalive(deadline)
 
     def _answer(self, conn):
         """Answer the request that a connection's parser has whole."""
@@ -156,7 +164,7 @@ class Worker(ThreadWorker):
 
     def _say(self, client, answer, kept):
         try:
-            client.setblocking(True)
+            client.settimeout(self.cfg.keepalive)
             client.sendall(answer)
         except OSError:
             return False

@@ -16,12 +16,19 @@ MOST_BYTES = 16 << 10
 #: The requests that are answered so: none of them asks the warehouse, and what they wait for else is over in no time.
 _SMALL = re.compile(rb"(?:POST /(?:api/v1/pixel/(?:events|identify)|api/event)|GET /(?:pixel\.gif|api/v1/me))[ ?]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+#: What may become the head of a request. What may not is refused by the parser at once.
+_HEAD = re.compile(rb"[^\n]*\Z|[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 _OF_LENGTH = re.compile(rb"\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
 
 
 def missing(data):
-    """How many bytes `data` lacks to be a whole small request: 0 if it is one, None if it is none and will be none."""
+    """How many bytes, at least, `data` lacks to be a whole small request: 0 if it is one.
+
+    None if it is for a thread: because its head says that it is another, or cannot be one, or is very long.
+    """
     end = data.find(b"\r\n\r\n")
+    if end < 0 and len(data) < MOST_BYTES and _HEAD.match(data):
+        return 1
     if end < 0 or not _SMALL.match(data):
         return None
     found = _LENGTH.search(data, 0, end + 2)

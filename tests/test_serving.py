@@ -2,14 +2,19 @@
 
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
-from pixel import turns
+from pixel import turns, websites
+from pixel.database import _Memory, db, remembered
+from tests.cast import READ, WRITE
+from tests.collect.test_hits import Browser
 from tests.server import Server, until
 
 MANY = 40
@@ -69,7 +74,7 @@ def test_a_small_request_is_whole_when_its_last_byte_is_there_and_not_before(pat
     whole = begin + body
     cut = cut % len(whole)
     assert turns.missing(whole) == 0
-    assert turns.missing(whole[:cut]) == (len(whole) - cut if cut >= len(begin) else None)
+    assert turns.missing(whole[:cut]) == (len(whole) - cut if cut >= len(begin) else 1)
     assert turns.missing(whole + more) is None
 
 
@@ -102,6 +107,20 @@ def test_without_a_length_there_is_no_body(request_line):
 )
 def test_any_other_request_is_for_a_thread(said):
     assert turns.missing(f"{said}\r\n\r\n{{}}".encode()) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"no request\r\nHost: pixel\r\n",
+        b"GET / HTTP/1.1\nHost: pixel\n",
+        b"\n",
+        b"GET /" + b"x" * turns.MOST_BYTES,
+        b"GET / HTTP/1.1\r\nA: " + b"x" * turns.MOST_BYTES,
+    ],
+)
+def test_what_cannot_become_a_request_is_refused_at_once(said):
+    assert turns.missing(said) is None
 
 
 # -- together
@@ -159,6 +178,112 @@ def test_however_many_come_they_are_answered_in_groups():
 def test_outside_of_a_round_nobody_stands_aside():
     assert turns.current() is None
     assert turns.step() is None
+
+
+@pytest.fixture
+def in_a_round():
+    """Do some things in one round, each in a greenlet of its own: what they came to."""
+
+    def do(*things):
+        came_to = {}
+
+        def serve(number):
+            came_to[number] = things[number]()
+
+        together = turns.Turns(serve, lambda frames: None)
+        together.begin_round()
+        for number in range(len(things)):
+            together.take(number)
+        together.end_round()
+        return [came_to[number] for number in range(len(things))]
+
+    return do
+
+
+def test_whoever_stands_aside_holds_no_connection_to_the_control_data(app, ada, in_a_round, monkeypatch):
+    held = []
+    stand_aside, sync = turns.Turn.stand_aside, turns.Turn.sync
+
+    def noted(turn, original, *arguments):
+        with app.app_context():
+            held.append(db.engine.pool.checkedout())
+        return original(turn, *arguments)
+
+    monkeypatch.setattr(turns.Turn, "stand_aside", lambda turn: noted(turn, stand_aside))
+    monkeypatch.setattr(turns.Turn, "sync", lambda turn, frames: noted(turn, sync, frames))
+    caller = ada.key(READ, WRITE)
+    browser = Browser(app, ada.site)
+    answers = in_a_round(
+        lambda: caller.get("/me"),
+        lambda: caller.sends(ada.site),
+        lambda: caller.post("/pixel/identify", json={"website_id": ada.site, "visitor_id": "v", "user_id": "u"}),
+        lambda: browser.sends(name="pageview", url="https://ada.example/"),
+        lambda: app.test_client().get(f"/pixel.gif?website_id={ada.site}"),
+    )
+    assert [answer.status_code for answer in answers] == [200, 202, 202, 202, 200]
+    assert len(held) > 20
+    assert set(held) == {0}
+
+
+def test_a_read_that_fails_holds_no_connection(app, in_a_round):
+    held = []
+
+    @remembered
+    def broken():
+        db.session.execute(text("SELECT 1"))
+        raise ZeroDivisionError
+
+    def ask():
+        with app.app_context():
+            try:
+                broken()
+            except ZeroDivisionError:
+                turns.step()
+                held.append(db.engine.pool.checkedout())
+
+    in_a_round(*[ask] * 20)
+    assert held == [0] * 20
+
+
+def test_what_is_remembered_is_not_trusted_after_the_database_did_not_answer(app, in_a_round, monkeypatch):
+    asked = []
+
+    class Version:
+        def __init__(self):
+            self.version, self.round, self.found = 1, None, {}
+
+        def _ask(self):
+            asked.append(True)
+            if len(asked) < 3:
+                raise OSError
+            return 2
+
+        check = _Memory.check
+
+    memory = Version()
+
+    def check():
+        try:
+            memory.check()
+        except OSError:
+            return "failed"
+
+    assert in_a_round(*[check] * 5) == ["failed", "failed", None, None, None]
+    assert len(asked) == 3
+
+
+def test_what_one_of_a_round_changes_the_next_one_sees(app, ada, in_a_round):
+    def seen():
+        with app.app_context():
+            return len(websites.visible(ada.id, None))
+
+    def add():
+        with app.app_context():
+            before = len(websites.visible(ada.id, None))
+            websites.add(ada.id, "second.example")
+            return before, len(websites.visible(ada.id, None))
+
+    assert in_a_round(seen, add, seen) == [1, (1, 2), 2]
 
 
 # -- on a real server
@@ -250,7 +375,7 @@ def test_a_connection_is_closed_when_the_client_asks_for_it(place):
 
 
 def test_clients_that_do_not_close_hold_up_nobody(place):
-    """Each would be waited for for two seconds: together longer than anybody waits for an answer."""
+    """Each would be waited for for two seconds: 80 in all."""
     server, website, key = place
     body = event(website, "lingering")
     asked = [
@@ -260,7 +385,9 @@ def test_clients_that_do_not_close_hold_up_nobody(place):
     lines = [line_to(server) for _ in range(MANY)]
     for number, line in enumerate(lines):
         line.sendall(asked[number % 2])
+    deadline = time.monotonic() + 30
     for line in lines:
+        line.settimeout(max(0.1, deadline - time.monotonic()))
         assert line.recv(12) in (b"HTTP/1.1 202", b"HTTP/1.1 200")
     for path in ("/api/v1/me", "/docs"):
         assert httpx.get(server.url + path, headers={"Authorization": f"Bearer {key}"}).status_code == 200
@@ -268,16 +395,60 @@ def test_clients_that_do_not_close_hold_up_nobody(place):
         line.close()
 
 
-def test_clients_that_say_nothing_take_no_thread(place):
+def test_clients_that_say_nothing_or_half_of_it_take_no_thread(place):
     """More than there are threads."""
     server, _, key = place
-    lines = [line_to(server) for _ in range(100)]
-    for line in lines[::2]:
-        # Of these the head has come, and the body never will.
-        line.sendall(head(key, size=100))
+    said = [b"", b"G", b"GET /docs HTTP/1.1\r\nHost: pixel\r\n", head(key, size=100)]
+    lines = [line_to(server) for _ in range(200)]
+    for number, line in enumerate(lines):
+        line.sendall(said[number % len(said)])
     assert httpx.get(server.url + "/docs", timeout=4).status_code == 200
     for line in lines:
         line.close()
+
+
+def test_slow_uploads_keep_nobody_from_the_control_data(place):
+    """Each is known by its key before its body has come."""
+    server, _, key = place
+    lines = [line_to(server) for _ in range(30)]
+    for line in lines:
+        line.sendall(head(key, path="/api/v1/pixel/events/batch", size=1000) + b"{")
+    for number in range(3):
+        # What others change, all forget.
+        server.flask("website", "add", f"other{number}.example", "--workspace", workspace_of(server, key))
+        assert httpx.get(server.url + "/api/v1/me", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    for line in lines:
+        line.close()
+
+
+def workspace_of(server, key):
+    said = httpx.get(server.url + "/api/v1/me", headers={"Authorization": f"Bearer {key}"}).json()
+    return said["data"]["workspace"]["id"]
+
+
+def test_what_has_half_arrived_at_a_stop_is_answered(tmp_path):
+    server = Server(tmp_path / "instance", workers=1)
+    _, website, key = server.set_up()
+    server.start().wait_for_engine(key)
+    try:
+        body = event(website, "at-the-end")
+        begun = head(key, size=len(body))
+        with line_to(server) as before, line_to(server) as after:
+            before.sendall(begun)
+            after.sendall(head(key, path="/api/v1/me", method="GET"))
+            told = after.makefile("rb")
+            assert answer(told)[0] == 200
+            server.process.terminate()
+            time.sleep(1)
+            after.sendall(begun)
+            # Connections that say nothing are closed after two.
+            time.sleep(3)
+            for line, file in ((before, before.makefile("rb")), (after, told)):
+                line.sendall(body)
+                assert answer(file)[0] == 202
+        server.process.wait(timeout=30)
+    finally:
+        server.stop()
 
 
 def test_a_client_that_does_not_read_is_waited_for_by_a_thread(place):
