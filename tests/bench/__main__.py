@@ -1,10 +1,10 @@
 """How fast it is here: `make bench`, or `python -m tests.bench --only requests --seconds 5`. Prints Markdown.
 
-The yardstick is a bare Flask route that reads and answers JSON, under the product's own gunicorn settings (two workers
-of twelve threads) and on the same cores as everything else, the client too. It runs again and again between the rows,
-and a row is compared with the nearest runs before and after it; a rate of several runs is their median, with the least
-and the most. Where they are far apart the machine was not quiet ("elsewhere" is the CPU that other programs took), and
-then the CPU that the web workers spend on a request is the figure to trust.
+The yardstick is a bare Flask route that reads and answers JSON under gunicorn's own threaded worker (`bare.py`), two of
+them, on the same cores as everything else, the client too. It runs again and again between the rows, and a row is
+compared with the nearest runs before and after it; a rate of several runs is their median, with the least and the most.
+Where they are far apart the machine was not quiet ("elsewhere" is the CPU that other programs took), and then the CPU
+that the web workers spend on a request is the figure to trust.
 
 The client is `load.py`: one thread with epoll, nothing to install. Beside `wrk` with a Lua script that makes the same
 requests it took 52 to 61 µs of CPU a request where wrk took 42 to 58.
