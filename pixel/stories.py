@@ -16,7 +16,8 @@ MOST_EVENTS = 50
 def tell(request_id, workspace_id=None):
     """A request with what belongs to it, or None; only of this workspace if one is given. Raises AnalyticsError.
 
-    `row` is the request log's; `moment`, `key`, `workspace`, `events` as [(event_id, state)], `neighbours`.
+    `row` is the request log's; `moment`, `key`, `workspace`, `steps` as [(name, milliseconds)], `events` as [(event_id,
+    state)], `neighbours`.
     """
     if ids.find_request_id(request_id) != request_id:
         return None
@@ -29,7 +30,7 @@ def tell(request_id, workspace_id=None):
         "moment": calls.at(row),
         "key": key,
         "workspace": workspaces.get(row["workspace_id"]) if row["workspace_id"] else None,
-        "steps": [(name, taken) for name, taken in row["steps"]],
+        "steps": _steps(row),
         "events": _events(row),
         "request_body": _readable(row["request_body"]),
         "response_body": _readable(row["response_body"]),
@@ -54,6 +55,12 @@ def why_not(request_id):
         f"By its own time it was made on {when}, but no such request reached this server: it was answered by something "
         "in front of it, or by another installation."
     )
+
+
+def _steps(row):
+    """What was done as [(name, milliseconds)], and how long it waited for its turn between them."""
+    steps = [(name, taken) for name, taken in row["steps"]]
+    return [*steps, ("waiting", max(0.0, row["milliseconds"] - sum(taken for _, taken in steps)))]
 
 
 def _events(row):

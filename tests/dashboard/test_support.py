@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pixel import audit, ids, keys
+from pixel import audit, ids, keys, stories
 from pixel.database import db
 from pixel.extensions import journal
 from tests.cast import READ, WRITE, load
@@ -95,6 +95,17 @@ def test_the_whole_story_is_told(app, ada, owner, agent):
     found = looks_up(agent, bad).text
     assert "Its owners" in found
     assert owner.email in found
+
+
+def test_the_steps_of_a_request_add_up_to_the_time_it_took(app, ada, caller):
+    response = caller.sends(ada.site)
+    journal.flush()
+    with app.app_context():
+        story = stories.tell(response.headers["X-Request-Id"])
+    assert [name for name, _ in story["steps"]] == [
+        "authentication", "rate limit", "validation", "journal", "answer", "waiting",
+    ]  # fmt: skip
+    assert sum(taken for _, taken in story["steps"]) == pytest.approx(story["row"]["milliseconds"], abs=0.001)
 
 
 def test_a_failure_shows_its_exception_to_support_only(app, ada, owner, agent, monkeypatch):
