@@ -27,11 +27,6 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: ("last" in item.keywords, item.nodeid.count("/")))
 
 
-def pytest_xdist_auto_num_workers():
-    """Half as many again as there are cores: tests wait for servers and browsers for a good part of the time."""
-    return max(2, os.cpu_count() * 3 // 2)
-
-
 def pytest_sessionfinish(session):
     """Where everything is installed, a test that was skipped is a test that failed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -51,8 +51,12 @@ class Client:
         return self.counts(**query)
 
     def counts(self, **query):
-        """How often each path is counted now."""
-        response = self.report(**query)
+        """How often each path is counted now. After a 503 it is asked again, as the errors page says."""
+        for pause in (1, 2, 4, 0):
+            response = self.report(**query)
+            if response.status_code != 503:
+                break
+            time.sleep(pause)
         assert response.status_code == 200, response.text
         assert response.json()["data"]["data_status"] == "ok"
         return {row["path"]: row["pageviews"] for row in response.json()["data"]["data"]}
