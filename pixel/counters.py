@@ -145,26 +145,20 @@ class SQLiteStorage(Storage):
             connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
             connection.executescript(self._SET_UP)
             self._local.connection = connection
-        try:
-            return connection.execute(sql, values)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-            return self._run_in_turn(connection, sql, values)
-
-    def _run_in_turn(self, connection, sql, values):
-        """The same when another process has the lock. It will have it for microseconds; SQLite itself would wait for a
-        millisecond at least, which is several requests.
-        """
-        begun, pause = time.monotonic(), 0.00001
+        begun, pause = None, 0.00001
         while True:
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.01)
             try:
                 return connection.execute(sql, values)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() - begun > WAIT_SECONDS:
+                begun = begun or time.monotonic()
+                # The lower byte tells the kind: it may be busy for several reasons.
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() - begun > WAIT_SECONDS:
                     raise
+            # Another process has the lock, for microseconds. SQLite itself would wait for a millisecond at least, which
+            # is several requests.
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
 
 
 class RedisStorage(_RedisStorage):

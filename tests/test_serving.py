@@ -245,22 +245,16 @@ def test_a_read_that_fails_holds_no_connection(app, in_a_round):
     assert held == [0] * 20
 
 
-def test_what_is_remembered_is_not_trusted_after_the_database_did_not_answer(app, in_a_round, monkeypatch):
+def test_what_is_remembered_is_not_trusted_after_the_database_did_not_answer(in_a_round):
     asked = []
 
-    class Version:
-        def __init__(self):
-            self.version, self.round, self.found = 1, None, {}
+    def version():
+        asked.append(True)
+        if len(asked) < 3:
+            raise OSError
+        return 2
 
-        def _ask(self):
-            asked.append(True)
-            if len(asked) < 3:
-                raise OSError
-            return 2
-
-        check = _Memory.check
-
-    memory = Version()
+    memory = _Memory(lambda: version)
 
     def check():
         try:
