@@ -30,7 +30,8 @@ FROM (
             payment.3                               AS currency,
             arrayFilter((touch, last) -> if(visitor = 0, touch.1 = payment.1, touch.1 <= payment.1
                 AND (last OR at(payment.1) - at(touch.1) <= {window_days:UInt32} * 86400000)),
-                touches, arrayMap((touch, next) -> next > payment.1, touches, nexts_of(touches.1))) AS credited,
+                touches,
+                arrayMap(next -> next > payment.1, arrayShiftLeft(touches.1, 1, 18446744073709551615))) AS credited,
             length(credited)                        AS n,
             arrayLastIndex(touch -> NOT touch.3, credited) AS not_direct,
             arrayMap((touch, place) -> toFloat64(
@@ -48,8 +49,8 @@ FROM (
                 arraySort(unsorted)                 AS hits,
                 in_order(groupArray(origin), unsorted) AS origins,
                 in_order(groupArray(channel = 'Direct'), unsorted) AS directs,
-                arrayFilter((touch, start) -> start, arrayZip(hits, origins, directs),
-                    starts_of(hits, nexts_of(hits), visitor)) AS touches,
+                arrayFilter((touch, pause, nth) -> nth = 1 OR parts(pause, visitor),
+                    arrayZip(hits, origins, directs), pauses_of(hits), arrayEnumerate(hits)) AS touches,
                 groupArrayIf((marked, toFloat64(amount), currency), is_payment(hit) AND is_kept(marked)
                     AND is_within(hit, {since:UInt64}, {until:UInt64})) AS paid
             FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},

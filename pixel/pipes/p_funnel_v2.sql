@@ -55,7 +55,7 @@ FROM (
                         groupArray(marked)                                            AS unsorted,
                         arraySort(unsorted)                                           AS hits,
                         in_order(groupArray(taken), unsorted)                         AS own,
-                        heads_of(hits, nexts_of(hits), visitor)                       AS heads,
+                        heads_by(hits, pauses_of(hits), visitor)                      AS heads,
                         arrayFill((origin, hit, head) -> hit = head, in_order(groupArray(origin), unsorted), hits, heads) AS origins
                     FROM (
                         SELECT

@@ -18,7 +18,7 @@ FROM (
         page,
         -- As for pages: each visitor's first event from an assistant is known, but a visitor of several websites is
         -- gathered several times.
-        countIf(counts AND nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)           AS people,
+        countIf((is_within(hit, {since:UInt64}, {until:UInt64}) AS counts) AND nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)           AS people,
         uniqExactStateIf(visitor, counts AND visitor != 0 AND length({websites:Array(String)}) != 1)    AS several,
         countIf(nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64})) AS visits,
         toInt64(countIf(counts AND is_view(hit)))                                                        AS views
@@ -27,19 +27,14 @@ FROM (
             any(visitor)                                        AS visitor,
             groupArray(marked)                                  AS unsorted,
             arraySort(unsorted)                                 AS hits,
-            in_order(groupArray(if(llm_engine = '', 0, cityHash64(llm_engine))), unsorted) AS own,
-            in_order(groupArray(cityHash64(path)), unsorted)    AS pages,
-            heads_of(hits, nexts_of(hits), visitor)             AS heads,
-            arrayFill((engine, hit, head) -> hit = head, own, hits, heads) AS engines,
-            arrayMap((engine, hit, head) -> engine != 0 AND is_from(head) AND is_kept(hit), engines, hits, heads) AS sent,
-            arrayFilter((hit, yes) -> yes, hits, sent)          AS hits_sent,
-            arrayFilter((page, yes) -> yes, pages, sent)        AS pages_sent,
-            arrayFilter((engine, yes) -> yes, engines, sent)    AS engines_sent,
-            arrayFilter((head, yes) -> yes, heads, sent)        AS heads_sent,
-            arrayMap(hit -> is_within(hit, {since:UInt64}, {until:UInt64}), hits_sent) AS counted
+            in_order(groupArray(page), unsorted)                AS pages,
+            heads_by(hits, pauses_of(hits), visitor)            AS heads,
+            arrayFill((engine, hit, head) -> hit = head, in_order(groupArray(own), unsorted), hits, heads) AS engines
         FROM (
             SELECT
-                visitor, hit, path, llm_engine,
+                visitor, hit,
+                cityHash64(path) AS page,
+                if(llm_engine = '', 0, cityHash64(llm_engine)) AS own,
                 person(visitor, website_id) AS person,
                 marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
                     utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
@@ -49,12 +44,15 @@ FROM (
                 AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
         GROUP BY person
-        HAVING max(llm_engine) != ''
+        HAVING max(own) != 0
     )
     ARRAY JOIN
-        hits_sent AS hit, pages_sent AS page, engines_sent AS engine, heads_sent AS head, counted AS counts,
-        arrayEnumerateUniq(arrayMap((engine, counts) -> if(counts, engine, 0), engines_sent, counted)) AS nth,
-        arrayEnumerateUniq(heads_sent) AS nth_of_session
+        hits AS hit, pages AS page, engines AS engine, heads AS head,
+        arrayEnumerateUniq(arrayMap((engine, hit, head) ->
+            if(is_within(hit, {since:UInt64}, {until:UInt64}) AND is_kept(hit) AND is_from(head), engine, 0),
+            engines, hits, heads)) AS nth,
+        arrayEnumerateUniq(arrayMap((hit, head) -> if(is_kept(hit), head, 0), hits, heads)) AS nth_of_session
+    WHERE engine != 0 AND is_from(head) AND is_kept(hit)
     GROUP BY engine, page
 ) AS figures
 INNER JOIN (

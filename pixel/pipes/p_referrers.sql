@@ -18,33 +18,33 @@ FROM (
     FROM (
         SELECT
             any(visitor)                                          AS visitor,
-            groupArray(marked)                                    AS unsorted,
-            arraySort(unsorted)                                   AS hits,
-            in_order(groupArray(if(referrer = '', 0, cityHash64(referrer))), unsorted) AS hosts,
-            heads_of(hits, nexts_of(hits), visitor)               AS heads,
-            arrayMap((hit, host, head) -> host != 0 AND is_view(hit) AND is_kept(hit) AND is_from(head)
-                AND is_within(hit, {since:UInt64}, {until:UInt64}), hits, hosts, heads) AS referred,
-            arrayFilter((host, yes) -> yes, hosts, referred)      AS from_hosts,
-            arrayFilter((head, yes) -> yes, heads, referred)      AS of_sessions
+            arraySort(groupArray(noted))                          AS hits,
+            -- Of the views that came from somewhere alone.
+            groupArrayIf(noted, is_noted(noted))                   AS unsorted,
+            in_order(groupArrayIf(came_from, is_noted(noted)), unsorted) AS hosts,
+            arrayFilter((head, hit) -> is_noted(hit), heads_by(hits, pauses_of(hits), visitor), hits) AS heads
         FROM (
             SELECT
-                visitor, hit, referrer,
+                visitor,
+                cityHash64(referrer) AS came_from,
                 person(visitor, website_id) AS person,
-                marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
-                    utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
-                    AS marked
+                noted(marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign,
+                        utm_term, utm_content, country, device, browser, os, language, llm_engine, goal, channel, source,
+                        medium, campaign),
+                    referrer != '' AND is_view(hit) AND is_within(hit, {since:UInt64}, {until:UInt64})) AS noted
             FROM events
             WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
                 AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
         GROUP BY person
-        HAVING max(referrer) != ''
+        HAVING notEmpty(unsorted)
     )
     ARRAY JOIN
-        from_hosts AS host,
-        of_sessions AS head,
-        arrayEnumerateUniq(from_hosts) AS nth,
-        arrayEnumerateUniq(from_hosts, of_sessions) AS nth_of_session
+        hosts AS host,
+        heads AS head,
+        arrayEnumerateUniq(arrayMap((host, head) -> if(is_from(head), host, 0), hosts, heads)) AS nth,
+        arrayEnumerateUniq(hosts, heads) AS nth_of_session
+    WHERE is_from(head)
     GROUP BY host
 ) AS figures
 INNER JOIN (

@@ -69,7 +69,7 @@ FROM (
         any(visitor_id) AS visitor_id,
         arraySort(groupArray((
             marked, path, channel, source, medium, campaign, referrer, country, device, browser, os, bot))) AS rows,
-        arrayJoin(arraySplit((hit, start) -> start, rows, starts_of(rows.1, nexts_of(rows.1), whose))) AS hits
+        arrayJoin(arraySplit((row, pause) -> parts(pause, whose), rows, pauses_of(rows.1))) AS hits
     FROM asked_events(workspace = {workspace:String}, websites = {websites:Array(String)},
                       since = {since:UInt64}, until = {until:UInt64},
                       bots = {bots:String}, filters = {filters:Array(String)})

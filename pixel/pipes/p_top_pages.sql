@@ -14,53 +14,54 @@ FROM (
         page,
         -- Each visitor's first view of a page is known, which costs less than to tell visitors apart; but a visitor of
         -- several websites is gathered several times.
-        sum(bitTest(facts, 0))
+        sum(nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)
             + uniqExactIf(visitor, visitor != 0 AND length({websites:Array(String)}) != 1) AS visitors,
         count()                                             AS pageviews,
-        sum(bitTest(facts, 1))                              AS entrances,
-        sum(bitTest(facts, 2))                              AS exits,
-        rate(sum(bitTest(facts, 3)), entrances)             AS bounce_rate,
-        mean_seconds(sumIf(stay, stay >= 0), countIf(stay >= 0)) AS avg_seconds
+        sum(enters)                                         AS entrances,
+        sum(leaves)                                         AS exits,
+        rate(sum(enters AND hit = head AND ends), entrances) AS bounce_rate,
+        mean_seconds(sum(if(ends, 0, next)), sum(NOT ends)) AS avg_seconds
     FROM (
         SELECT
-            any(visitor)                                     AS visitor,
-            groupArray(marked)                               AS unsorted,
-            arraySort(unsorted)                              AS hits,
-            in_order(groupArray(cityHash64(path)), unsorted) AS pages,
-            nexts_of(hits)                                   AS nexts,
-            heads_of(hits, nexts, visitor)                   AS heads,
-            arrayMap((hit, head) -> is_view(hit) AND is_kept(hit) AND is_from(head)
-                AND is_within(hit, {since:UInt64}, {until:UInt64}), hits, heads) AS counted,
-            -- How long it is until the visitor's next event in the session; -1 when there is none.
-            arrayMap((hit, next) -> if(ends_session(hit, next, visitor), -1, at(next) - at(hit)), hits, nexts) AS stays,
-            -- The session of the last view before, and of the first one after.
-            arrayMap((hit, head) -> if(is_view(hit), head, 0), hits, heads) AS heads_of_views,
-            arrayPushFront(arrayPopBack(arrayFill(head -> head != 0, heads_of_views)), 0)         AS befores,
-            arrayPushBack(arrayPopFront(arrayReverseFill(head -> head != 0, heads_of_views)), 0)  AS afters
+            page, visitor, nth, hit, head, next,
+            parts(next, visitor)                             AS ends,
+            visitor != 0 AND head >= {since:UInt64}          AS begun,
+            begun AND before != head                         AS enters,
+            begun AND after != head                          AS leaves
         FROM (
             SELECT
-                visitor, hit, path,
-                person(visitor, website_id) AS person,
-                marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
-                    utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
-                    AS marked
-            FROM events
-            WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
-                AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
+                any(visitor)                                 AS visitor,
+                groupArray(noted)                            AS unsorted,
+                arraySort(unsorted)                          AS hits,
+                in_order(groupArray(page), unsorted)         AS pages,
+                pauses_of(hits)                              AS pauses,
+                heads_by(hits, pauses, visitor)              AS heads,
+                arrayMap((hit, head) -> if(is_view(hit), head, 0), hits, heads) AS heads_of_views
+            FROM (
+                SELECT
+                    visitor,
+                    cityHash64(path) AS page,
+                    person(visitor, website_id) AS person,
+                    noted(marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign,
+                            utm_term, utm_content, country, device, browser, os, language, llm_engine, goal, channel,
+                            source, medium, campaign),
+                        is_view(hit) AND is_within(hit, {since:UInt64}, {until:UInt64})) AS noted
+                FROM events
+                WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
+                    AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
+            )
+            GROUP BY person
         )
-        GROUP BY person
+        ARRAY JOIN
+            hits AS hit, heads AS head, pages AS page,
+            arrayShiftLeft(pauses, 1, 1800001) AS next,
+            arrayEnumerateUniq(arrayMap((page, hit, head) -> if(is_noted(hit) AND is_from(head), page, 0), pages, hits, heads))
+                AS nth,
+            -- The session of the last view before, and of the first one after.
+            arrayShiftRight(arrayFill(head -> head != 0, heads_of_views), 1)       AS before,
+            arrayShiftLeft(arrayReverseFill(head -> head != 0, heads_of_views), 1) AS after
+        WHERE is_noted(hit) AND is_from(head)
     )
-    ARRAY JOIN
-        pages AS page, counted AS counts, stays AS stay,
-        -- Of each event in four bits: whether it is the visitor's first view of the page, an entrance, an exit, a bounce.
-        arrayMap(
-            (hit, stay, head, nth, before, after) -> (visitor != 0) * (
-                (nth = 1 AND length({websites:Array(String)}) = 1)
-                + (head >= {since:UInt64}) * (
-                    2 * (before != head) + 4 * (after != head) + 8 * (before != head AND head = hit AND stay < 0))),
-            hits, stays, heads, arrayEnumerateUniq(arrayMap((page, counts) -> if(counts, page, 0), pages, counted)),
-            befores, afters) AS facts
-    WHERE counts
     GROUP BY page
 ) AS figures
 INNER JOIN (

@@ -27,33 +27,31 @@ SELECT channel, source, medium, campaign, visitors, sessions, bounce_rate, conve
 FROM (
     SELECT
         origin,
-        -- Each visitor's first session from a source is known, which costs less than to tell visitors apart; but a
-        -- visitor of several websites is gathered several times.
-        countIf(nth = 1 AND present AND visitor != 0 AND length({websites:Array(String)}) = 1)
-            + uniqExactIf(visitor, present AND visitor != 0 AND length({websites:Array(String)}) != 1) AS visitors,
-        countIf(started)                                AS sessions,
-        rate(countIf(started AND length(session) = 1 AND is_view(session[1])), sessions) AS bounce_rate,
-        sum(arrayCount(hit -> is_goal(hit), counted))   AS conversions,
-        sum(arrayCount(hit -> is_payment(hit), counted)) AS payments,
-        toDecimal64(sum(arraySum(amounts)), 4) / 10000  AS revenue
+        -- Each visitor's first event from a source is known, which costs less than to tell visitors apart; but a visitor
+        -- of several websites is gathered several times.
+        countIf(nth = 1 AND counts AND visitor != 0 AND length({websites:Array(String)}) = 1)
+            + uniqExactIf(visitor, counts AND visitor != 0 AND length({websites:Array(String)}) != 1) AS visitors,
+        countIf(begins)                                 AS sessions,
+        rate(countIf(begins AND hit = head AND is_view(hit) AND parts(next, visitor)), sessions) AS bounce_rate,
+        countIf(counts AND is_goal(hit))                AS conversions,
+        countIf(counts AND is_payment(hit))             AS payments,
+        -- Amounts come as whole ten-thousandths: numbers are gathered in a third of the time of decimals.
+        toDecimal128(sumIf(toInt128(amount), counts), 4) / 10000 AS revenue
     FROM (
         SELECT
-            visitor, session, counted, amounts, origin, nth, present,
-            visitor != 0 AND is_within(session[1], {since:UInt64}, {until:UInt64})
-                AND arrayExists(hit -> is_kept(hit), session) AS started
+            visitor, hit, head, origin, next, amount, nth,
+            is_kept(hit) AND is_within(hit, {since:UInt64}, {until:UInt64}) AS counts,
+            -- A session is there from the first of its events that is kept.
+            is_kept(hit) AND nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64}) AS begins
         FROM (
             SELECT
                 any(visitor)                            AS visitor,
                 groupArray(marked)                      AS unsorted,
                 arraySort(unsorted)                     AS hits,
-                in_order(groupArray(origin), unsorted)  AS origins,
-                in_order(groupArray(if(is_payment(hit) AND currency = money, toInt64(amount * 10000), 0)), unsorted) AS paid,
-                starts_of(hits, nexts_of(hits), visitor) AS starts,
-                -- Of each hit that counts itself, of the others 0.
-                arrayMap(hit -> if(is_kept(hit) AND is_within(hit, {since:UInt64}, {until:UInt64}), hit, 0), hits) AS counting,
-                arraySplit((hit, start) -> start, counting, starts) AS counted_of,
-                arrayMap(counted -> arrayExists(hit -> hit != 0, counted), counted_of) AS present_in,
-                arrayFilter((origin, start) -> start, origins, starts) AS sources
+                pauses_of(hits)                         AS pauses,
+                heads_by(hits, pauses, visitor)         AS heads,
+                arrayFill((origin, hit, head) -> hit = head, in_order(groupArray(origin), unsorted), hits, heads) AS origins,
+                in_order(groupArray(if(is_payment(hit) AND currency = money, reinterpretAsInt64(amount), 0)), unsorted) AS amounts
             FROM (
                 SELECT
                     visitor, hit, origin, currency, amount,
@@ -68,13 +66,13 @@ FROM (
             GROUP BY person
         )
         ARRAY JOIN
-            arraySplit((hit, start) -> start, hits, starts) AS session,
-            arraySplit((amount, start) -> start, arrayMap((amount, hit) -> if(hit = 0, 0, amount), paid, counting), starts) AS amounts,
-            counted_of AS counted,
-            present_in AS present,
-            sources AS origin,
-            arrayEnumerateUniq(arrayMap((source, present) -> if(present, source, 0), sources, present_in)) AS nth
-        WHERE is_from(session[1])
+            hits AS hit, heads AS head, origins AS origin, amounts AS amount,
+            arrayShiftLeft(pauses, 1, 1800001) AS next,
+            arrayEnumerateUniq(arrayMap((hit, head, origin) ->
+                if(is_kept(hit) AND is_from(head) AND is_within(hit, {since:UInt64}, {until:UInt64}), origin, 0),
+                hits, heads, origins)) AS nth,
+            arrayEnumerateUniq(arrayMap((hit, head) -> if(is_kept(hit), head, 0), hits, heads)) AS nth_of_session
+        WHERE is_from(head)
     )
     GROUP BY origin
     HAVING sessions > 0 OR conversions > 0 OR payments > 0

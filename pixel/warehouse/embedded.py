@@ -27,6 +27,13 @@ SETTINGS = {
     "compile_aggregate_expressions": 0,
     "compile_sort_description": 0,
 }
+#: The same here, where the engine's version is known. Up to some 300,000 visitors their events are gathered in one hash
+#: table and not in 256 small ones, whose small blocks cost a report of a million events a sixth of its time.
+_EMBEDDED = SETTINGS | {
+    "enable_adaptive_aggregator": 0,
+    "group_by_two_level_threshold": 300_000,
+    "group_by_two_level_threshold_bytes": 150_000_000,
+}
 #: What is asked once, of everything, may take its time.
 PATIENT = SETTINGS | {"max_execution_time": 3600}
 #: An export may, too, but not the memory of everything else.
@@ -58,7 +65,7 @@ class Embedded:
         # History may be backfilled, so a load may touch every month since 2010.
         writing = {"max_partitions_per_insert_block": 0}
         self._writer = self._open(settings=writing)
-        reader = partial(self._open, settings=SETTINGS)
+        reader = partial(self._open, settings=_EMBEDDED)
         self._readers = Clients([reader() for _ in range(QUERIES)], reader, QUERY_SECONDS)
 
     def set_up(self):

@@ -161,6 +161,14 @@ def test_a_model_shares_a_payment_between_sessions_a_week_apart(warehouse, model
     assert sum(row["payments"] for row in rows) == pytest.approx(1, abs=0.0002)
 
 
+@pytest.mark.parametrize("pipe", ["p_traffic_sources", "p_attributed_revenue", "p_visitor_profile", "p_metric_series"])
+def test_the_largest_amounts_add_up(warehouse, pipe):
+    paid = {"name": "payment", "amount": "99999999999999.9999", "currency": "EUR"}
+    warehouse.holds([pageview(n, **paid) for n in range(20)])
+    rows = warehouse.ask(pipe, QUESTION | {"metric": "revenue", "granularity": "month"})
+    assert sum(row.get("revenue", row.get("value")) for row in rows) == pytest.approx(20 * 10**14)
+
+
 @pytest.mark.parametrize(("age", "source"), [(DAY, "News"), (DAY + TICK, "Direct")])
 def test_a_session_is_credited_that_began_as_long_before_as_the_window_is(warehouse, age, source):
     payment = SINCE + timedelta(hours=1)

@@ -50,23 +50,19 @@ CREATE OR REPLACE FUNCTION is_within AS (hit, since, until) -> hit >= since AND 
 CREATE OR REPLACE FUNCTION is_near AS (hit, since, until) ->
     hit >= greatest(since, 724775731200000) - 724775731200000 AND hit < until + 724775731200000;
 
--- Of one visitor's sorted hits, what follows each; whether its session ends with it; whether one starts
--- with it; and the first hit of its session.
--- Behind the last there is nothing for a very long time. Without a visitor each hit stands alone.
-CREATE OR REPLACE FUNCTION nexts_of AS (hits) -> arrayPushBack(arrayPopFront(hits), 18446744073709551615);
+-- Of one visitor's sorted hits the pause before each, in milliseconds; before the first there is none.
+CREATE OR REPLACE FUNCTION pauses_of AS (hits) -> arrayDifference(arrayMap(hit -> bitShiftRight(hit, 23), hits));
 
-CREATE OR REPLACE FUNCTION ends_session AS (hit, next, visitor) ->
-    bitShiftRight(next, 23) - bitShiftRight(hit, 23) > 1800000 OR visitor = 0;
+-- Whether a pause parts two sessions. Without a visitor each hit stands alone.
+CREATE OR REPLACE FUNCTION parts AS (pause, visitor) -> pause > 1800000 OR visitor = 0;
 
-CREATE OR REPLACE FUNCTION starts_of AS (hits, nexts, visitor) ->
-    arrayPushFront(arrayPopBack(arrayMap((hit, next) -> ends_session(hit, next, visitor), hits, nexts)), 1);
-
-CREATE OR REPLACE FUNCTION heads_of AS (hits, nexts, visitor) ->
-    arrayFill((hit, start) -> start, hits, starts_of(hits, nexts, visitor));
+-- The first hit of each hit's session: what fills an array, like what splits one, leaves its first element.
+CREATE OR REPLACE FUNCTION heads_by AS (hits, pauses, visitor) ->
+    arrayFill((hit, pause) -> parts(pause, visitor), hits, pauses);
 
 -- The sessions themselves, as arrays of hits.
 CREATE OR REPLACE FUNCTION sessions_of AS (hits, visitor) ->
-    arraySplit((hit, start) -> start, hits, starts_of(hits, nexts_of(hits), visitor));
+    arraySplit((hit, pause) -> parts(pause, visitor), hits, pauses_of(hits));
 
 -- What goes with the hits, in the hits' order.
 CREATE OR REPLACE FUNCTION in_order AS (values, hits) -> arraySort((value, hit) -> hit, values, hits);
@@ -150,6 +146,13 @@ CREATE OR REPLACE FUNCTION marked AS (
 
 -- The same where there are no filters.
 CREATE OR REPLACE FUNCTION unfiltered AS (hit) -> hit + 3;
+
+-- A marked hit with whether it is kept and `yes` too in the place of whether it is kept; and the same without filters.
+CREATE OR REPLACE FUNCTION noted AS (marked, yes) -> if(yes, marked, bitAnd(marked, 18446744073709551613));
+
+CREATE OR REPLACE FUNCTION noted_unfiltered AS (hit, yes) -> hit + 1 + 2 * yes;
+
+CREATE OR REPLACE FUNCTION is_noted AS (noted) -> bitTest(noted, 1);
 
 -- The visitor of an event on its website.
 CREATE OR REPLACE FUNCTION person AS (visitor, website_id) -> bitXor(visitor, cityHash64(website_id));
