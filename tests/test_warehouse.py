@@ -8,7 +8,9 @@ import pytest
 from pixel import jobs
 from pixel.errors import AnalyticsError
 from pixel.extensions import warehouse
+from pixel.warehouse import embedded
 from pixel.warehouse.embedded import QUERIES, parsed, statements
+from tests.server import until
 
 
 def test_of_many_questions_at_once_each_gets_its_own_answer(app):
@@ -27,6 +29,22 @@ def ask_many(app, times):
 
     with ThreadPoolExecutor(32) as threads:
         assert all(threads.map(ask, range(times)))
+
+
+@pytest.mark.parametrize(("cores", "alone", "beside"), [(1, 1, 1), (2, 2, 1), (8, 2, 2)])
+def test_a_question_beside_another_one_gets_its_share_of_the_cores(app, monkeypatch, cores, alone, beside):
+    def threads(wait):
+        with app.app_context():
+            [row] = warehouse.query(f"SELECT getSetting('max_threads') AS threads, sleep({wait})")["data"]
+        return row["threads"]
+
+    monkeypatch.setattr(embedded, "_CORES", cores)
+    assert threads(0) == alone
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(threads, 2)
+        until(lambda: threads(0) == beside)
+        asked.result()
+    assert threads(0) == alone
 
 
 @pytest.mark.parametrize("sql", ["SELECT", "SELECT x", "SELECT throwIf(number = 70000) FROM numbers(100000)"])

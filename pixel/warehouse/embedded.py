@@ -1,6 +1,7 @@
 """The embedded ClickHouse engine, in the one process that may open its folder."""
 
 import io
+import os
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,14 @@ from pixel.warehouse.pool import Clients
 QUERY_SECONDS = 10
 #: Queries that run at once; more wait.
 QUERIES = 4
+#: Cores that one query may use; while others run, its share of what there is, since threads cost more than their work.
+THREADS = 2
+_CORES = os.cpu_count() or 1
 
 #: What reports are asked with.
 SETTINGS = {
     "max_execution_time": QUERY_SECONDS,
-    "max_threads": 2,
+    "max_threads": THREADS,
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_named_tuples_as_objects": 1,
     "date_time_output_format": "iso",
@@ -76,6 +80,8 @@ class Embedded:
     def query(self, sql, parameters):
         """The answer as JSON bytes in ClickHouse's own JSON format. Raises AnalyticsError."""
         with translated(), self._readers.one() as client:
+            if THREADS * self._readers.lent > _CORES:
+                sql += f"\nSETTINGS max_threads = {max(1, _CORES // self._readers.lent)}"
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
     def export(self, sql, parameters, format, path):

@@ -11,7 +11,7 @@ class Clients:
     """So many clients as `clients` has entries. An entry may be None: `open_one()` makes its client when it is lent."""
 
     def __init__(self, clients, open_one, timeout_seconds):
-        self._open, self._timeout = open_one, timeout_seconds
+        self._open, self._timeout, self._number = open_one, timeout_seconds, len(clients)
         self._turns = InTurn()
         for client in clients:
             self._turns.put(client)
@@ -31,6 +31,11 @@ class Clients:
             raise
         finally:
             self._turns.put(client)
+
+    @property
+    def lent(self):
+        """How many are lent just now."""
+        return self._number - len(self._turns.things)
 
     def close(self):
         for client in self._turns.things:

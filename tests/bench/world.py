@@ -131,7 +131,10 @@ class World:
         written = time.monotonic() - begin
         self.accepted[website] += self.events
         self.settle()
-        return website, written, time.monotonic() - begin
+        loaded = time.monotonic() - begin
+        with self._opened() as warehouse:
+            self._rest(warehouse)
+        return website, written, loaded
 
     def website(self, domain):
         """A new website of the product's server."""
@@ -151,9 +154,13 @@ class World:
         with self._opened() as warehouse:
             for statement in pour.statements(workspace, website, number, sites):
                 warehouse.command(statement)
-            # As it stands after a quiet night; otherwise the measures would depend on how far the merges are.
-            warehouse.command("OPTIMIZE TABLE events FINAL")
+            self._rest(warehouse)
         return website
+
+    @staticmethod
+    def _rest(warehouse):
+        """As events stand after a quiet night; otherwise the measures would depend on how far the merges are."""
+        warehouse.command("OPTIMIZE TABLE events FINAL")
 
     def forget(self, website):
         """Delete a website's events, so that the next ones are measured alone."""
