@@ -26,6 +26,8 @@ _PLACEHOLDER = re.compile(r"\{(\w+):([\w(), ']+)\}")
 _MARKED = re.compile(r"marked\(\{filters:Array\(String\)\}, hit,[^)]+\)")
 #: What is true of every hit where there are no filters.
 _ALWAYS = re.compile(r"is_(from|kept)\([^()]+\)")
+#: A step after the first.
+_STEP = re.compile(r"\n\+ is_step\(\{steps:Array\(String\)\}\[(?P<nth>\d+)\], hit, path, goal\) \* \d+")
 _VIEW = re.compile(
     r"(?P<name>asked_events|kept_events)\(workspace = \{workspace:String\}, websites = \{websites:Array\(String\)\},\s+"
     r"since = (?P<since>.+?),\s+until = (?P<until>.+?),\s+"
@@ -67,6 +69,11 @@ class Pipe(NamedTuple):
     unfiltered: str
     #: The names of all its places.
     places: frozenset = frozenset()
+
+    def statement(self, bound):
+        """The shortest statement for a question: without what only filters need, and steps beyond those asked about."""
+        sql = self.sql if bound["filters"] else self.unfiltered
+        return _STEP.sub(lambda step: step[0] if int(step["nth"]) <= len(bound["steps"]) else "", sql)
 
 
 class BrokenPipe(Exception):

@@ -18,10 +18,10 @@ FROM (
         page,
         -- As for pages: each visitor's first event from an assistant is known, but a visitor of several websites is
         -- gathered several times.
-        countIf((is_within(hit, {since:UInt64}, {until:UInt64}) AS counts) AND nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)           AS people,
+        countIf(counts AND nth = 1 AND visitor != 0 AND length({websites:Array(String)}) = 1)           AS people,
         uniqExactStateIf(visitor, counts AND visitor != 0 AND length({websites:Array(String)}) != 1)    AS several,
         countIf(nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64})) AS visits,
-        toInt64(countIf(counts AND is_view(hit)))                                                        AS views
+        toInt64(countIf((is_within(hit, {since:UInt64}, {until:UInt64}) AS counts) AND is_view(hit)))    AS views
     FROM (
         SELECT
             any(visitor)                                        AS visitor,

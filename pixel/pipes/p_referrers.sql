@@ -20,7 +20,7 @@ FROM (
             any(visitor)                                          AS visitor,
             arraySort(groupArray(noted))                          AS hits,
             -- Of the views that came from somewhere alone.
-            groupArrayIf(noted, is_noted(noted))                   AS unsorted,
+            groupArrayIf(noted, is_noted(noted))                  AS unsorted,
             in_order(groupArrayIf(came_from, is_noted(noted)), unsorted) AS hosts,
             arrayFilter((head, hit) -> is_noted(hit), heads_by(hits, pauses_of(hits), visitor), hits) AS heads
         FROM (

@@ -404,6 +404,14 @@ def test_a_website_that_falls_silent_is_told(app, ada, caller, moved_clock):
     assert caller.rows("p_pixel_healthcheck")[0]["status"] == "silent"
 
 
+@pytest.mark.parametrize("pipe", ["p_funnel", "p_funnel_v2"])
+@pytest.mark.parametrize("filters", [[], ["path", "path=/"]])
+@pytest.mark.parametrize("number", [2, 9, 10])
+def test_the_steps_that_are_not_asked_about_are_left_out(pipe, filters, number):
+    statement = pipes.all()[pipe].statement({"filters": filters, "steps": ["payment"] * number})
+    assert [statement.count(f"[{nth}], hit, path, goal)") for nth in range(1, 11)] == [1] * number + [0] * (10 - number)
+
+
 def test_a_pipe_whose_filters_cannot_be_left_out_is_no_pipe():
     told = "-- title: T\n-- about: A.\n-- returns n: N.\n"
     asked = "SELECT count() AS n FROM events WHERE workspace_id = {workspace:String} AND {}"

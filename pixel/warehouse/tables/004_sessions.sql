@@ -68,12 +68,11 @@ CREATE OR REPLACE FUNCTION sessions_of AS (hits, visitor) ->
 CREATE OR REPLACE FUNCTION in_order AS (values, hits) -> arraySort((value, hit) -> hit, values, hits);
 
 -- Whether an event is a step: path:/pricing, path:/blog/*, goal:signup or payment; '' is none.
-CREATE OR REPLACE FUNCTION is_step AS (step, hit, path, goal) -> multiIf(
-    step = '', 0,
-    step = 'payment', is_payment(hit),
-    startsWith(step, 'goal:'), is_goal(hit) AND goal = substring(step, 6),
-    endsWith(step, '*'), is_view(hit) AND startsWith(path, substring(step, 6, length(step) - 6)),
-    is_view(hit) AND path = substring(step, 6));
+CREATE OR REPLACE FUNCTION is_step AS (step, hit, path, goal) ->
+    if(startsWith(step, 'path:'),
+        is_view(hit) AND if(endsWith(step, '*'),
+            startsWith(path, substring(step, 6, length(step) - 6)), path = substring(step, 6)),
+        if(step = 'payment', is_payment(hit), is_goal(hit) AND step = concat('goal:', goal)));
 
 -- One visitor's ways through steps: of events in order, when each was and which steps it is (bit n for step n), from each
 -- that is the first step the times at which the next ones are taken, each as early as can be and later than the one
