@@ -1,6 +1,7 @@
 """Query tokens: a question that whoever holds the token may put for two minutes, without a key."""
 
 import hashlib
+import math
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ class Token(NamedTuple):
 def mint(key_id, workspace_id, pipes, fixed):
     """A new token, and when it ends: (text, moment). `fixed` maps parameters to lists of their values."""
     now = clock.now()
-    ends = now + LIVES
+    # Claims have whole seconds: rounded up, so that no token ends before its time.
+    ends = clock.moment(math.ceil(now.timestamp())) + LIVES
     claims = {
         "iss": _ISSUER,
         "aud": _AUDIENCE,
@@ -38,7 +40,7 @@ def mint(key_id, workspace_id, pipes, fixed):
         "pipes": list(pipes),
         "fixed": fixed,
     }
-    return jwt.encode(claims, _secret(), algorithm="HS256"), ends.replace(microsecond=0)
+    return jwt.encode(claims, _secret(), algorithm="HS256"), ends
 
 
 def read(text):
