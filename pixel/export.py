@@ -19,7 +19,7 @@ PERIODS = {"day": "toDate(timestamp, {timezone:String})", "month": "toStartOfMon
 LATE_SECONDS = 3600
 _APART = ".unfinished-"
 #: What events have for the server's own use.
-_OWN = ("workspace_id", "event_key", "visitor", "place", "hit", "origin")
+_OWN = ("workspace_id", "event_key", "visitor", "place", "hit", "attribution")
 
 _OF_WEBSITE = """
     workspace_id = {workspace:String} AND website_id = {website:String}

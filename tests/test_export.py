@@ -92,7 +92,7 @@ def source(app, website_id):
     """The same rows, as the warehouse has them."""
     with app.app_context():
         rows = warehouse.query(
-            "SELECT * EXCEPT (workspace_id, event_key, visitor, place, hit, origin) FROM events"
+            "SELECT * EXCEPT (workspace_id, event_key, visitor, place, hit, attribution) FROM events"
             " WHERE website_id = {site:String} ORDER BY timestamp, event_id",
             {"site": website_id},
         )["data"]

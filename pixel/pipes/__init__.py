@@ -71,8 +71,11 @@ class Pipe(NamedTuple):
     places: frozenset = frozenset()
 
     def statement(self, bound):
-        """The shortest statement for a question: without what only filters need, and steps beyond those asked about."""
+        """The shortest statement for a question: without what only filters, several websites or further steps need."""
         sql = self.sql if bound["filters"] else self.unfiltered
+        if len(bound["websites"]) == 1:
+            # Of one website a person and a visitor are the same.
+            sql = sql.replace("GROUP BY person, visitor", "GROUP BY visitor")
         return _STEP.sub(lambda step: step[0] if int(step["nth"]) <= len(bound["steps"]) else "", sql)
 
 

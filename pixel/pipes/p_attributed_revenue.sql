@@ -47,7 +47,7 @@ FROM (
                 any(visitor)                        AS visitor,
                 groupArray(marked)                  AS unsorted,
                 arraySort(unsorted)                 AS hits,
-                in_order(groupArray(origin), unsorted) AS origins,
+                in_order(groupArray(cityHash64(attribution)), unsorted) AS origins,
                 in_order(groupArray(channel = 'Direct'), unsorted) AS directs,
                 arrayFilter((touch, pause, nth) -> nth = 1 OR parts(pause, visitor),
                     arrayZip(hits, origins, directs), pauses_of(hits), arrayEnumerate(hits)) AS touches,
@@ -69,10 +69,13 @@ FROM (
     GROUP BY origin, currency
 ) AS figures
 INNER JOIN (
-    SELECT origin, any(channel) AS channel, any(source) AS source, any(medium) AS medium, any(campaign) AS campaign
+    SELECT
+        cityHash64(attribution) AS origin,
+        named(attribution) AS own,
+        own.channel AS channel, own.source AS source, own.medium AS medium, own.campaign AS campaign
     FROM events
     WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
-    GROUP BY origin
+    GROUP BY attribution
 ) AS names USING (origin)
 ORDER BY revenue DESC, currency, channel, source, medium, campaign
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

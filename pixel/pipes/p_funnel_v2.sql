@@ -59,7 +59,8 @@ FROM (
                         arrayFill((origin, hit, head) -> hit = head, in_order(groupArray(origin), unsorted), hits, heads) AS origins
                     FROM (
                         SELECT
-                            person, visitor, marked, origin,
+                            person, visitor, marked,
+                            cityHash64(attribution) AS origin,
                             is_step({steps:Array(String)}[1], hit, path, goal) * 2
                             + is_step({steps:Array(String)}[2], hit, path, goal) * 4
                             + is_step({steps:Array(String)}[3], hit, path, goal) * 8
@@ -84,10 +85,13 @@ FROM (
         GROUP BY visitor
     ) AS taken
     INNER JOIN (
-        SELECT origin, any(channel) AS entry_channel, any(source) AS entry_source
+        SELECT
+            cityHash64(attribution) AS origin,
+            named(attribution).channel AS entry_channel,
+            named(attribution).source AS entry_source
         FROM events
         WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
-        GROUP BY origin
+        GROUP BY attribution
     ) AS names USING (origin)
     ARRAY JOIN arrayEnumerate({steps:Array(String)}) AS step
     GROUP BY entry_channel, entry_source, step

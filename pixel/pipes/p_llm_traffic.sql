@@ -24,7 +24,7 @@ FROM (
         toInt64(countIf((is_within(hit, {since:UInt64}, {until:UInt64}) AS counts) AND is_view(hit)))    AS views
     FROM (
         SELECT
-            any(visitor)                                        AS visitor,
+            visitor,
             groupArray(marked)                                  AS unsorted,
             arraySort(unsorted)                                 AS hits,
             in_order(groupArray(page), unsorted)                AS pages,
@@ -43,7 +43,7 @@ FROM (
             WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
                 AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
-        GROUP BY person
+        GROUP BY person, visitor
         HAVING max(own) != 0
     )
     ARRAY JOIN

@@ -17,7 +17,7 @@ FROM (
         count()                                                   AS pageviews
     FROM (
         SELECT
-            any(visitor)                                          AS visitor,
+            visitor,
             arraySort(groupArray(noted))                          AS hits,
             -- Of the views that came from somewhere alone.
             groupArrayIf(noted, is_noted(noted))                  AS unsorted,
@@ -36,7 +36,7 @@ FROM (
             WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
                 AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
-        GROUP BY person
+        GROUP BY person, visitor
         HAVING notEmpty(unsorted)
     )
     ARRAY JOIN

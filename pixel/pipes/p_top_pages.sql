@@ -30,7 +30,7 @@ FROM (
             begun AND after != head                          AS leaves
         FROM (
             SELECT
-                any(visitor)                                 AS visitor,
+                visitor,
                 groupArray(noted)                            AS unsorted,
                 arraySort(unsorted)                          AS hits,
                 in_order(groupArray(page), unsorted)         AS pages,
@@ -50,7 +50,7 @@ FROM (
                 WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
                     AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
             )
-            GROUP BY person
+            GROUP BY person, visitor
         )
         ARRAY JOIN
             hits AS hit, heads AS head, pages AS page,

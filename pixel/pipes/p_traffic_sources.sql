@@ -45,7 +45,7 @@ FROM (
             is_kept(hit) AND nth_of_session = 1 AND visitor != 0 AND is_within(head, {since:UInt64}, {until:UInt64}) AS begins
         FROM (
             SELECT
-                any(visitor)                            AS visitor,
+                visitor,
                 groupArray(marked)                      AS unsorted,
                 arraySort(unsorted)                     AS hits,
                 pauses_of(hits)                         AS pauses,
@@ -54,7 +54,8 @@ FROM (
                 in_order(groupArray(if(is_payment(hit) AND currency = money, reinterpretAsInt64(amount), 0)), unsorted) AS amounts
             FROM (
                 SELECT
-                    visitor, hit, origin, currency, amount,
+                    visitor, hit, currency, amount,
+                    cityHash64(attribution) AS origin,
                     person(visitor, website_id) AS person,
                     marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign,
                         utm_term, utm_content, country, device, browser, os, language, llm_engine, goal, channel, source,
@@ -63,7 +64,7 @@ FROM (
                 WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
                     AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
             )
-            GROUP BY person
+            GROUP BY person, visitor
         )
         ARRAY JOIN
             hits AS hit, heads AS head, origins AS origin, amounts AS amount,
@@ -78,10 +79,13 @@ FROM (
     HAVING sessions > 0 OR conversions > 0 OR payments > 0
 ) AS figures
 INNER JOIN (
-    SELECT origin, channel, source, medium, campaign
+    SELECT
+        cityHash64(attribution) AS origin,
+        named(attribution) AS own,
+        own.channel AS channel, own.source AS source, own.medium AS medium, own.campaign AS campaign
     FROM events
     WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)}
-    LIMIT 1 BY origin
+    GROUP BY attribution
 ) AS names USING (origin)
 ORDER BY visitors DESC, sessions DESC, channel, source, medium, campaign
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

@@ -11,7 +11,7 @@ from tests.bench.runs import BARE, CONNECTIONS, percentiles, say
 
 ROUNDS = 3
 #: Calls of each report by one caller, and events whose way into a report is timed.
-CALLS, SAMPLES = 20, 200
+CALLS, SAMPLES = 100, 200
 REPORT = "p_top_pages"
 #: Rows of the request log that support looks through.
 LOGGED = 10_000_000

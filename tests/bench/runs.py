@@ -1,5 +1,6 @@
 """Load runs one after the other, and what they come to."""
 
+import math
 import statistics
 import sys
 from typing import NamedTuple
@@ -80,9 +81,9 @@ class Runs:
 
 
 def percentiles(values):
-    """(p50, p95, p99) of some values."""
+    """(p50, p95, p99) of some values: the least of them that such a share does not exceed."""
     ordered = sorted(values)
-    return [ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.95, 0.99)]
+    return [ordered[math.ceil(len(ordered) * share) - 1] for share in (0.5, 0.95, 0.99)]
 
 
 def say(words):

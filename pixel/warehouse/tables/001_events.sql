@@ -56,8 +56,8 @@ CREATE TABLE IF NOT EXISTS events (
         bitShiftLeft(toUInt64(toUnixTimestamp64Milli(timestamp) - 1262304000000), 23),
         bitOr(bitShiftLeft(toUInt64(bitAnd(place, 524287)), 4),
               bitShiftLeft(toUInt64(name = 'custom') + 2 * (name = 'payment'), 2))),
-    -- Channel, source, medium and campaign in one number.
-    origin         UInt64 DEFAULT cityHash64(channel, source, medium, campaign),
+    -- Channel, source, medium and campaign as one word, to be told apart by it and read from it (see `named`).
+    attribution    LowCardinality(String) DEFAULT toString((channel, source, medium, campaign)),
     INDEX by_event_id event_id TYPE bloom_filter(0.001) GRANULARITY 4,
     INDEX by_user_id user_id TYPE bloom_filter(0.001) GRANULARITY 4,
     INDEX by_received_at received_at TYPE minmax GRANULARITY 4
@@ -75,7 +75,8 @@ ALTER TABLE events
         bitShiftLeft(toUInt64(toUnixTimestamp64Milli(timestamp) - 1262304000000), 23),
         bitOr(bitShiftLeft(toUInt64(bitAnd(place, 524287)), 4),
               bitShiftLeft(toUInt64(name = 'custom') + 2 * (name = 'payment'), 2))),
-    ADD COLUMN IF NOT EXISTS origin UInt64 DEFAULT cityHash64(channel, source, medium, campaign),
+    DROP COLUMN IF EXISTS origin,
+    ADD COLUMN IF NOT EXISTS attribution LowCardinality(String) DEFAULT toString((channel, source, medium, campaign)),
     ADD INDEX IF NOT EXISTS by_user_id user_id TYPE bloom_filter(0.001) GRANULARITY 4;
 
 CREATE OR REPLACE VIEW pageviews AS SELECT * FROM events WHERE name = 'pageview';

@@ -91,6 +91,10 @@ CREATE OR REPLACE FUNCTION ways_of AS (times, bits, steps) -> arrayFold(
 
 CREATE OR REPLACE FUNCTION within_window AS (way, hours) -> arrayFilter(time -> time - way[1] <= hours * 3600000, way);
 
+-- What an attribution is made of.
+CREATE OR REPLACE FUNCTION named AS (attribution) ->
+    CAST(attribution, 'Tuple(channel String, source String, medium String, campaign String)');
+
 -- A share from 0 to 1; of nothing it is 0.
 CREATE OR REPLACE FUNCTION rate AS (part, whole) -> if(whole = 0, 0, round(part / greatest(whole, 1), 4));
 
