@@ -51,7 +51,7 @@ FROM (
         arrayEnumerateUniq(arrayMap((engine, hit, head) ->
             if(is_within(hit, {since:UInt64}, {until:UInt64}) AND is_kept(hit) AND is_from(head), engine, 0),
             engines, hits, heads)) AS nth,
-        arrayEnumerateUniq(arrayMap((hit, head) -> if(is_kept(hit), head, 0), hits, heads)) AS nth_of_session
+        firsts_of(hits, heads) AS nth_of_session
     WHERE engine != 0 AND is_from(head) AND is_kept(hit)
     GROUP BY engine, page
 ) AS figures

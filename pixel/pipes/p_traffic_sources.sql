@@ -72,7 +72,7 @@ FROM (
             arrayEnumerateUniq(arrayMap((hit, head, origin) ->
                 if(is_kept(hit) AND is_from(head) AND is_within(hit, {since:UInt64}, {until:UInt64}), origin, 0),
                 hits, heads, origins)) AS nth,
-            arrayEnumerateUniq(arrayMap((hit, head) -> if(is_kept(hit), head, 0), hits, heads)) AS nth_of_session
+            firsts_of(hits, heads) AS nth_of_session
         WHERE is_from(head)
     )
     GROUP BY origin

@@ -64,6 +64,13 @@ CREATE OR REPLACE FUNCTION heads_by AS (hits, pauses, visitor) ->
 CREATE OR REPLACE FUNCTION sessions_of AS (hits, visitor) ->
     arraySplit((hit, pause) -> parts(pause, visitor), hits, pauses_of(hits));
 
+-- Of the kept hits 1 for the first of each session and another number for the rest; of the others it says nothing. And the
+-- same where there are no filters.
+CREATE OR REPLACE FUNCTION firsts_of AS (hits, heads) ->
+    arrayEnumerateUniq(arrayMap((hit, head) -> if(is_kept(hit), head, 0), hits, heads));
+
+CREATE OR REPLACE FUNCTION firsts_unfiltered AS (hits, heads) -> arrayMap((hit, head) -> hit = head, hits, heads);
+
 -- What goes with the hits, in the hits' order.
 CREATE OR REPLACE FUNCTION in_order AS (values, hits) -> arraySort((value, hit) -> hit, values, hits);
 
