@@ -112,7 +112,7 @@ def _answered(pipe, question, bind):
     """The warehouse's answer, or its last one to this question. Raises AnalyticsError when there is neither."""
     try:
         bound = bind()
-        answer = warehouse.query(pipe.statement(bound), bound)
+        answer = warehouse.report(pipe.statement(bound), bound)
     except errors.AnalyticsError:
         stale = answers.last(question)
         if stale is None:

@@ -47,6 +47,13 @@ def test_a_question_beside_another_one_gets_its_share_of_the_cores(app, monkeypa
     assert threads(0) == alone
 
 
+def test_a_list_that_ends_early_is_read_from_its_end_and_a_report_is_not_planned_for_that(app):
+    settled = "SELECT toUInt8(getSetting('query_plan_enable_optimizations')) AS planned"
+    with app.app_context():
+        assert warehouse.report(settled, {})["data"] == [{"planned": 0}]
+        assert warehouse.query(settled)["data"] == [{"planned": 1}]
+
+
 @pytest.mark.parametrize("sql", ["SELECT", "SELECT x", "SELECT throwIf(number = 70000) FROM numbers(100000)"])
 def test_a_failing_question_is_an_analytics_error_and_the_next_is_answered(app, sql):
     with app.app_context():

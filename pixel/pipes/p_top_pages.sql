@@ -20,7 +20,7 @@ FROM (
         sum(enters)                                         AS entrances,
         sum(leaves)                                         AS exits,
         rate(sum(enters AND hit = head AND ends), entrances) AS bounce_rate,
-        mean_seconds(sum(if(ends, 0, next)), sum(NOT ends)) AS avg_seconds
+        mean_seconds(sum(next * NOT ends), sum(NOT ends)) AS avg_seconds
     FROM (
         SELECT
             page, visitor, nth, hit, head, next,
@@ -36,7 +36,7 @@ FROM (
                 in_order(groupArray(page), unsorted)         AS pages,
                 pauses_of(hits)                              AS pauses,
                 heads_by(hits, pauses, visitor)              AS heads,
-                arrayMap((hit, head) -> if(is_view(hit), head, 0), hits, heads) AS heads_of_views
+                arrayMap((hit, head) -> head * is_view(hit), hits, heads) AS heads_of_views
             FROM (
                 SELECT
                     visitor,
@@ -55,7 +55,7 @@ FROM (
         ARRAY JOIN
             hits AS hit, heads AS head, pages AS page,
             arrayShiftLeft(pauses, 1, 1800001) AS next,
-            arrayEnumerateUniq(arrayMap((page, hit, head) -> if(is_noted(hit) AND is_from(head), page, 0), pages, hits, heads))
+            arrayEnumerateUniq(arrayMap((page, hit, head) -> page * (is_noted(hit) AND is_from(head)), pages, hits, heads))
                 AS nth,
             -- The session of the last view before, and of the first one after.
             arrayShiftRight(arrayFill(head -> head != 0, heads_of_views), 1)       AS before,

@@ -90,11 +90,18 @@ class Warehouse:
 
         `parameters` fill the `{name:Type}` places. Raises AnalyticsError, also when too many others wait.
         """
+        return self._answer("query", sql, parameters or {})
+
+    def report(self, sql, parameters):
+        """As `query`, of a pipe, which reads all that it asks about."""
+        return self._answer("report", sql, parameters)
+
+    def _answer(self, action, sql, parameters):
         if not self._waiting.acquire(blocking=False):
             raise AnalyticsError("The analytics warehouse is busy.")
         try:
             self.before_query()
-            answer = parsed(self._ask("query", sql, parameters or {}))
+            answer = parsed(self._ask(action, sql, parameters))
         finally:
             self._waiting.release()
         answer.pop("rows_before_limit_at_least", None)
@@ -157,7 +164,7 @@ class Warehouse:
         return self._remote or Embedded(self.folder / "data")
 
     def _ask(self, action, *arguments):
-        if action == "query" and self._remote:
+        if action in ("query", "report") and self._remote:
             return self._remote.query(*arguments)
         if self._engine is None and self._line is None:
             self.start()

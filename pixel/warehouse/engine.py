@@ -49,6 +49,7 @@ class Engine:
         self._loader = Loader(self._warehouse, journal_folder, self.folder / "loader.sqlite", shared)
         self._actions = {
             "query": self._warehouse.query,
+            "report": self._warehouse.report,
             "status": self._status,
             "load": self._load,
             "export": self._warehouse.export,

@@ -126,6 +126,8 @@ class Remote:
         with _translated(), self._readers.one() as client:
             return client.raw_query(sql, parameters=parameters, fmt="JSON")
 
+    report = query
+
     def patient_query(self, sql, parameters):
         """As `query`, for what may take longer than a report and must know all that was inserted."""
         with _translated(), self._commanders.one() as client:

@@ -175,7 +175,7 @@ def test_without_the_warehouse_it_says_so(owner, site, monkeypatch):
     def fails(*_):
         raise errors.AnalyticsError()
 
-    monkeypatch.setattr(metrics.warehouse, "query", fails)
+    monkeypatch.setattr(metrics.warehouse, "report", fails)
     monkeypatch.setattr(metrics.answers, "last", lambda question: None)
     page = owner.get(f"/analytics/{site}")
     assert page.status_code == 200

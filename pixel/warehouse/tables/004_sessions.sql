@@ -69,7 +69,8 @@ CREATE OR REPLACE FUNCTION sessions_of AS (hits, visitor) ->
 CREATE OR REPLACE FUNCTION firsts_of AS (hits, heads) ->
     arrayEnumerateUniq(arrayMap((hit, head) -> if(is_kept(hit), head, 0), hits, heads));
 
-CREATE OR REPLACE FUNCTION firsts_unfiltered AS (hits, heads) -> arrayMap((hit, head) -> hit = head, hits, heads);
+CREATE OR REPLACE FUNCTION firsts_unfiltered AS (hits, heads) ->
+    arrayMap((head, last) -> head != last, heads, arrayShiftRight(heads, 1));
 
 -- What goes with the hits, in the hits' order.
 CREATE OR REPLACE FUNCTION in_order AS (values, hits) -> arraySort((value, hit) -> hit, values, hits);
