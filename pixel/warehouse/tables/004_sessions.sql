@@ -116,17 +116,18 @@ CREATE OR REPLACE FUNCTION iso AS (time) -> concat(replaceOne(toString(time), ' 
 CREATE OR REPLACE FUNCTION session_id AS (website_id, visitor, started) ->
     concat('ses_', leftPad(lower(hex(sipHash64(website_id, visitor, started))), 16, '0'));
 
--- Whether a question is about an event: it is of the range or of a day around it, and bots are settled.
+-- Whether a question is about an event: it is of the range or of a day around it, and bots are settled. Partitions are
+-- left out by the hint, which costs nothing a row.
 CREATE OR REPLACE FUNCTION is_asked AS (hit, partition, bot, since, until, bots) ->
     is_near(hit, since, until)
-    AND partition BETWEEN toString(toYYYYMM(time_of_hit(since) - INTERVAL 24 HOUR))
-        AND toString(toYYYYMM(time_of_hit(until) + INTERVAL 24 HOUR))
+    AND indexHint(partition BETWEEN toString(toYYYYMM(time_of_hit(since) - INTERVAL 24 HOUR))
+        AND toString(toYYYYMM(time_of_hit(until) + INTERVAL 24 HOUR)))
     AND (bots = 'include' OR (bot != '') = (bots = 'only'));
 
 -- Whether an event is of the range itself, and bots are settled.
 CREATE OR REPLACE FUNCTION is_counted AS (hit, partition, bot, since, until, bots) ->
     is_within(hit, since, until)
-    AND partition BETWEEN toString(toYYYYMM(time_of_hit(since))) AND toString(toYYYYMM(time_of_hit(until)))
+    AND indexHint(partition BETWEEN toString(toYYYYMM(time_of_hit(since))) AND toString(toYYYYMM(time_of_hit(until))))
     AND (bots = 'include' OR (bot != '') = (bots = 'only'));
 
 -- A hit with what the filters make of its event in its last two bits.
