@@ -34,7 +34,8 @@ FROM (
             SELECT
                 visitor, hit,
                 cityHash64(path) AS page,
-                if(llm_engine = '', 0, cityHash64(llm_engine)) AS own,
+                -- 0 for none, and a function of one column alone, which is asked once for each of its values.
+                bitXor(cityHash64(llm_engine), cityHash64('')) AS own,
                 person(visitor, website_id) AS person,
                 marked({filters:Array(String)}, hit, path, hostname, referrer, utm_source, utm_medium, utm_campaign, utm_term,
                     utm_content, country, device, browser, os, language, llm_engine, goal, channel, source, medium, campaign)
@@ -44,7 +45,7 @@ FROM (
                 AND is_asked(hit, _partition_id, bot, {since:UInt64}, {until:UInt64}, {bots:String})
         )
         GROUP BY person, visitor
-        HAVING max(own) != 0
+        HAVING arrayMax(groupArray(own)) != 0
     )
     ARRAY JOIN
         hits AS hit, pages AS page, engines AS engine, heads AS head,
@@ -62,7 +63,7 @@ INNER JOIN (
     GROUP BY path
 ) AS pages USING (page)
 INNER JOIN (
-    SELECT cityHash64(llm_engine) AS engine, llm_engine
+    SELECT bitXor(cityHash64(llm_engine), cityHash64('')) AS engine, llm_engine
     FROM events
     WHERE workspace_id = {workspace:String} AND website_id IN {websites:Array(String)} AND llm_engine != ''
     GROUP BY llm_engine

@@ -285,6 +285,8 @@ def test_an_application_of_one_page_has_all_that_a_site_has(host, reports, brows
     other.goto(f"{app}/tab")
     becomes(lambda: Counter(reports.story(visitor)), Counter([*told, "/tab"]))
     other.evaluate("pixel('consent', false)")
+    # What another tab has stored is known here a moment later.
+    becomes(ada.stored, {"pxl_consent": "0"})
     goes("late")
     ada.page.get_by_text("Join").click()
     ada.page.wait_for_timeout(50)
