@@ -47,7 +47,7 @@ def test_a_question_beside_another_one_gets_its_share_of_the_cores(app, monkeypa
     assert threads(0) == alone
 
 
-def test_a_list_that_ends_early_is_read_from_its_end_and_a_report_is_not_planned_for_that(app):
+def test_reports_alone_go_without_a_better_plan(app):
     settled = "SELECT toUInt8(getSetting('query_plan_enable_optimizations')) AS planned"
     with app.app_context():
         assert warehouse.report(settled, {})["data"] == [{"planned": 0}]

@@ -6,6 +6,7 @@ import pytest
 
 from pixel import pipes
 from pixel.metrics import FILTERS
+from pixel.warehouse import embedded
 from tests.pipes.definitions import DAY, MINUTE, PAUSE, TICK
 from tests.pipes.worlds import QUESTION, event
 
@@ -17,6 +18,18 @@ HOSTILE = [
 
 def pageview(number, **fields):
     return event(f"e{number}", SINCE + timedelta(minutes=number), **fields)
+
+
+def test_events_of_a_table_that_was_made_before_sources_were_one_word_have_theirs(warehouse):
+    source = {"channel": "Email", "source": "it's", "medium": "a\\b", "campaign": "('x',\t\n)"}
+    warehouse.client.command("ALTER TABLE events DROP COLUMN attribution")
+    warehouse.client.command("ALTER TABLE events ADD COLUMN origin UInt64")
+    warehouse.holds([pageview(0, **source)])
+    for statement in embedded.definitions():
+        warehouse.client.command(statement)
+    [row] = warehouse.ask("p_traffic_sources", QUESTION)
+    assert {name: row[name] for name in source} == source
+    assert "origin" not in warehouse.query("SELECT * FROM events")["data"][0]
 
 
 def test_hostile_filter_values_are_plain_text(warehouse):
