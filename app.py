@@ -1,5 +1,6 @@
 """Everything put together: settings, stores, doors, request ids, and the one error handler."""
 
+import gc
 import logging
 
 import orjson
@@ -199,3 +200,8 @@ def _log_as_json():
     logger.handlers = [_JsonLines()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+# What has been loaded by now stays. Collections leave it out, so that processes go on sharing its pages, and none
+# spends a quarter of a second on it at its end, which is a quarter of what a command takes.
+gc.freeze()

@@ -1,7 +1,6 @@
 """How `gunicorn` serves this: everything is here, so the command needs no argument."""
 
 import ctypes
-import gc
 import hashlib
 import os
 
@@ -46,9 +45,3 @@ ctypes.CDLL(None).mallopt(-8, 2)
 def on_starting(server):
     """Refuse to be a second server of one folder: each would rotate, load and count for itself."""
     serving.hold(_settings.instance)
-
-
-def when_ready(server):
-    """Leave what was loaded before the fork out of collections, so that its pages stay shared."""
-    gc.collect()
-    gc.freeze()

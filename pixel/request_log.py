@@ -60,7 +60,8 @@ class Entry:
     def failed(self, spoken, error):
         """Note what went wrong: the code the caller is told, and for a failure of ours the exception itself."""
         self.code = spoken.code
-        if spoken.status >= 500:
+        # That the server is not ready is a probe's answer, and no failure to answer.
+        if spoken.status >= 500 and not (self.is_probe and spoken is error):
             self.exception = _place_and_trace(error)
             _LOG.error("%s", spoken.code, extra={"request_id": self.request_id, "exception": self.exception})
 

@@ -18,6 +18,12 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long tests too")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Half as many again as there are cores: a third of the time a test waits, for a server or for a limit in seconds."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--soak"):
         items[:] = [item for item in items if "soak" not in item.keywords]

@@ -281,6 +281,19 @@ def test_questions_about_the_server_leave_no_row_unless_they_fail(app):
     assert found(app, asked(app, "/metrics", PUBLIC))["code"] == "not_found"
 
 
+def test_not_to_be_ready_is_an_answer_and_no_exception(app, monkeypatch):
+    def broken():
+        raise LookupError("of ours")
+
+    monkeypatch.setitem(health._CHECKS, "engine", broken)
+    row = found(app, asked(app, "/readyz"))
+    assert (row["status"], row["code"], row["exception"]) == (503, "service_unavailable", "")
+    monkeypatch.setattr(health, "ready", broken)
+    row = found(app, asked(app, "/readyz"))
+    assert (row["status"], row["code"]) == (500, "internal_error")
+    assert "LookupError" in row["exception"]
+
+
 # -- the file of counts
 
 

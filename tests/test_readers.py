@@ -16,7 +16,8 @@ READERS, SITES = 32, 4
 
 def test_each_reader_gets_their_own_answer_while_events_stream_in(server):
     workspace, *_, key = server.set_up()
-    websites = [server.flask("website", "add", f"site{n}.example", "--workspace", workspace) for n in range(SITES)]
+    adding = (["website", "add", f"site{n}.example", "--workspace", workspace] for n in range(SITES))
+    websites = [website for website, _ in server.set_up_by(*adding)]
     server.start().wait_for_engine(key)
     headers = {"Authorization": f"Bearer {key}"}
     base = f"{server.url}/api/v1/pixel"

@@ -28,8 +28,7 @@ def as_json():
 @api.get("/openapi.yaml")
 def as_yaml():
     """This document, as YAML."""
-    text = yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=120)
-    return Response(text, mimetype="application/yaml")
+    return Response(_yaml(current_app.config["public_url"]), mimetype="application/yaml")
 
 
 as_json.scope = as_yaml.scope = None
@@ -72,6 +71,12 @@ def _document(server):
             "responses": {_name(status): _refusal(status) for status in _statuses()},
         },
     }
+
+
+@cache
+def _yaml(server):
+    # It takes a quarter of a second, and anyone may ask.
+    return yaml.safe_dump(_document(server), sort_keys=False, allow_unicode=True, width=120)
 
 
 _TAGS = {

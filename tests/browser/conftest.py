@@ -46,20 +46,21 @@ class Site:
     def __init__(self, instance):
         # Some of these tests spoil rows in a way that PostgreSQL does not let happen.
         self.server = Server(instance, RATELIMIT_API="100000", DATABASE_URL="")
-        self.server.flask("db", "upgrade")
-        self.workspace, self.link = self.workspace_of("Harbour shop", "owner@example.com")
-        self.website = self.server.flask("website", "add", "shop.example", "--workspace", self.workspace)
+        (self.workspace, link), (self.website, _), (key, _) = self.server.set_up_by(
+            ["workspace", "create", "Harbour shop", "--owner", "owner@example.com"],
+            ["website", "add", "shop.example", "--workspace", "{0}"],
+            ["key", "create", "engine check", "--workspace", "{0}", "--scope", "pixel:read"],
+        )
+        self.link = _link(link)
         self.server.start()
         self.url = self.server.url
-        key = self.server.flask("key", "create", "engine check", "--workspace", self.workspace, "--scope", "pixel:read")
         self.server.wait_for_engine(key)
 
     def workspace_of(self, name, owner):
         """A new workspace: its id, and the link by which its owner signs in for the first time."""
         done = self.server.flask("workspace", "create", name, "--owner", owner, check=False)
         assert done.returncode == 0, done.stderr
-        path = re.search(r"/links/\S+", done.stderr)
-        return done.stdout.strip(), path and path[0]
+        return done.stdout.strip(), _link(done.stderr)
 
     def execute(self, sql, *values):
         """Change the control data behind the server's back, as time or an accident would."""
@@ -75,6 +76,12 @@ class Site:
 
     def event(self):
         return {"website_id": self.website, "name": "pageview", "path": "/", "visitor_id": "v"}
+
+
+def _link(said):
+    """The path of the one-time link that a command has told, or None."""
+    path = re.search(r"/links/\S+", said)
+    return path and path[0]
 
 
 @pytest.fixture(scope="session")

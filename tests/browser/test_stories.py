@@ -54,9 +54,21 @@ def test_a_key_with_one_scope_is_rotated_as_the_page_advises(owner, site):
     assert site.call(new, "/me").status_code == 200
 
 
-def test_a_long_list_is_narrowed_while_typing(owner):
-    for number in range(11):
-        creates_key(owner, f"listed {number} {owner.scripts}", "pixel:read")
+def test_a_long_list_is_narrowed_while_typing(owner, site):
+    site.server.set_up_by(
+        *(
+            [
+                "key",
+                "create",
+                f"listed {number} {owner.scripts}",
+                "--workspace",
+                site.workspace,
+                "--scope",
+                "pixel:read",
+            ]
+            for number in range(11)
+        )
+    )
     owner.opens("/settings/api-keys")
     box, rows = owner.page.get_by_label("Only keys with"), owner.page.locator("#keys tbody tr:visible")
     assert rows.count() > 10

@@ -297,11 +297,11 @@ def test_an_event_outlives_a_server_that_is_away(server):
         waits.append(seconds)
         if len(waits) == 2:
             server.start()
+            server.wait_for_engine(key)
 
     with Client(key, server.url, sleep=wait) as client:
         sent = client.send(**pageview(website, "/away"))
         assert len(waits) == 2
-        server.wait_for_engine(key)
         server.stop()
         waits[:] = [0]
         assert client.receipt(sent.event_id)["event_id"] == sent.event_id
