@@ -44,9 +44,8 @@ def support_finds(site, chromium, request_id):
     return address
 
 
-@pytest.mark.parametrize("width", ["desktop", "phone"])
-def test_axe_finds_nothing(site, chromium, axe, things, width):
-    person = Person(site, chromium, width=width)
+def test_axe_finds_nothing(site, chromium, axe, things):
+    person = Person(site, chromium)
     # The examiner is a script of the test's own, which our pages would rightly not run.
     found = {}
 
