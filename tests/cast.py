@@ -25,7 +25,8 @@ NEEDED = {
     "p_visitor_timeline": {"visitor_id": "v"},
 }
 _numbers = itertools.count(1)
-_addresses = (str(address) for address in ipaddress.ip_network("10.0.0.0/8").hosts())
+#: 10.0.0.1 and so on. No generator, which two threads could not ask at once.
+_addresses = map(str, map(ipaddress.IPv4Address, itertools.count((10 << 24) + 1)))
 
 
 class Workspace:

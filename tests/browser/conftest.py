@@ -95,7 +95,7 @@ def site(tmp_path_factory, chromium):
     yield site
     site.server.stop()
     said = site.server.log.read_text()
-    assert '"route":"/sign-in"' in said
+    assert '"event":"request"' in said
     assert not _SECRET.search(said)
     assert PASSWORD not in said
 

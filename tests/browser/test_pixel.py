@@ -685,6 +685,8 @@ def test_outbound_links_downloads_forms_and_scrolling_are_goals_when_asked_for(h
         ada.page.evaluate("scrollTo(0, 0); scrollTo(0, 9999)")
         ada.page.wait_for_timeout(100)
         ada.page.get_by_text("Send").click()
+        # That is a new page, whose pixel is there when it is loaded.
+        ada.page.wait_for_url("**#sent")
         ada.calls("track", "end")
         becomes(lambda ada=ada: "end" in reports.story(ada.visitor), True)
         goals = {row["goal"]: row["props"] for row in reports.rows(ada.visitor) if row["goal"]}
