@@ -73,7 +73,8 @@ FROM (
                 if(is_kept(hit) AND is_from(head) AND is_within(hit, {since:UInt64}, {until:UInt64}), origin, 0),
                 hits, heads, origins)) AS nth,
             firsts_of(hits, heads) AS nth_of_session
-        WHERE is_from(head)
+        -- Any other view adds nothing.
+        WHERE is_from(head) AND (nth = 1 OR nth_of_session = 1 OR NOT is_view(hit))
     )
     GROUP BY origin
     HAVING sessions > 0 OR conversions > 0 OR payments > 0
