@@ -26,7 +26,7 @@ NEEDED = {
 }
 _numbers = itertools.count(1)
 #: 10.0.0.1 and so on. No generator, which two threads could not ask at once.
-_addresses = map(str, map(ipaddress.IPv4Address, itertools.count((10 << 24) + 1)))
+addresses = map(str, map(ipaddress.IPv4Address, itertools.count((10 << 24) + 1)))
 
 
 class Workspace:
@@ -68,7 +68,7 @@ class Caller:
 
     def __init__(self, app, secret=None, key_id=None):
         self.app, self.secret, self.key_id = app, secret, key_id
-        self.address = next(_addresses)
+        self.address = next(addresses)
         SECRETS.update({secret} - {None})
 
     def get(self, path, **options):
@@ -152,3 +152,17 @@ def error(response):
     assert set(response.json["error"]) == {"code", "message", "details"}
     assert response.headers["X-Request-Id"] == response.json["meta"]["request_id"]
     return response.status_code, response.json["error"]["code"]
+
+
+def told(response):
+    """What is wrong with a body, by field."""
+    assert error(response) == (400, "invalid_body"), response.text
+    return response.json["error"]["details"]
+
+
+def shown(caller, site, **event):
+    """The event as it would be stored. A field whose value is `...` is not sent."""
+    whole = {"website_id": site, "name": "pageview", "path": "/", **event}
+    response = caller.post("/pixel/events?dry_run=true", json={k: v for k, v in whole.items() if v is not ...})
+    assert response.status_code == 200, response.text
+    return response.json["data"]["event"]

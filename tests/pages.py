@@ -6,7 +6,7 @@ import re
 
 from pixel import members, sessions
 from pixel.database import transaction
-from tests.cast import _addresses
+from tests.cast import addresses
 
 PASSWORD = "four plain words here"
 _numbers = itertools.count(1)
@@ -18,7 +18,7 @@ class Visitor:
     def __init__(self, app):
         self.app = app
         self.browser = app.test_client()
-        self.address = next(_addresses)
+        self.address = next(addresses)
 
     def get(self, path, **options):
         return self.browser.get(path, environ_base={"REMOTE_ADDR": self.address}, **options)

@@ -7,6 +7,7 @@ import sqlite3
 import httpx
 import pytest
 
+from tests.browser.sites import Browser, Host, Reports
 from tests.server import HOME, Server, until
 
 PASSWORD = "four plain words here"
@@ -192,3 +193,37 @@ def examined(page, axe):
         found += [f"{name}, in the dark: {wrong}" for wrong in page.evaluate(_WRONG, _OF_COLOURS)]
         page.emulate_media(color_scheme="light")
     return found
+
+
+@pytest.fixture(scope="session")
+def website(site):
+    return site.server.flask("website", "add", "localhost", "--workspace", site.workspace)
+
+
+@pytest.fixture(scope="session")
+def reports(site, website):
+    key = site.server.flask("key", "create", "pixel", "--workspace", site.workspace, "--scope", "pixel:read")
+    return Reports(site, key, website)
+
+
+@pytest.fixture(scope="session")
+def host(site, website):
+    host = Host(site.url, website)
+    yield host
+    host.server.shutdown()
+    host.server.server_close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """Browsers, made on demand. No page in them ever sees an exception."""
+    made = []
+
+    def another(**options):
+        made.append(Browser(chromium, **options))
+        return made[-1]
+
+    yield another
+    for one in made:
+        one.context.close()
+    assert [error for one in made for error in one.errors] == []

@@ -1,63 +1,17 @@
-"""Hits of browsers: from whose pages they are taken, what becomes of them, and what is never kept."""
+"""Hits of browsers: from whose pages they are taken, and what becomes of them."""
 
-import gzip
 import json
 import os
 import sqlite3
-import time
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pixel import clock, database, events, geo, request_log, salts, websites
-from pixel.extensions import counters, journal, lines, warehouse
-from tests import cast
-from tests.cast import READ, _addresses, error, everything_below, load, stored
-
-FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
-
-
-class Browser:
-    """A browser at an address of its own, on a page of ada.example."""
-
-    def __init__(self, app, site, origin="https://ada.example", agent=FIREFOX):
-        self.app, self.site, self.origin, self.agent = app, site, origin, agent
-        self.address = next(_addresses)
-
-    def sends(self, headers=(), content_type="text/plain;charset=UTF-8", data=None, origin=..., **hit):
-        # In a millisecond of its own, so that it is known which came first.
-        time.sleep(0.001)
-        whole = {"website_id": self.site, "name": "pageview", "url": "https://ada.example/a", **hit}
-        told = self.origin if origin is ... else origin
-        sent = {"User-Agent": self.agent, **({"Origin": told} if told else {}), **dict(headers)}
-        return self.app.test_client().post(
-            "/api/event", data=json.dumps(whole) if data is None else data, content_type=content_type, headers=sent,
-            environ_base={"REMOTE_ADDR": self.address},
-        )  # fmt: skip
-
-
-@pytest.fixture
-def browser(app, ada):
-    return Browser(app, ada.site)
-
-
-@pytest.fixture
-def statements(app):
-    """What the control database is asked, from now on."""
-    with cast.statements(app) as asked:
-        yield asked
-
-
-def fate(response):
-    assert response.status_code == 202, response.text
-    return response.json["data"]
-
-
-def drops(app, site):
-    load(app)
-    with app.app_context():
-        return {row["reason"]: row["events"] for row in events.dropped(websites.find(site).workspace_id, site)}
+from pixel import clock, database, geo, salts, websites
+from pixel.extensions import counters
+from tests.cast import READ, addresses, error, load, stored
+from tests.collect.pages import Browser, drops, fate, image, show
 
 
 def test_a_hit_is_counted_with_what_the_browser_tells(app, ada, caller, browser):
@@ -351,7 +305,7 @@ def test_a_flood_of_fake_websites_fills_nothing(app, ada, browser, statements, m
     flood = Browser(app, "")
     looked = 0
     for number in range(600):
-        flood.address, flood.site = next(_addresses), f"admx_{number:014}"
+        flood.address, flood.site = next(addresses), f"admx_{number:014}"
         assert error(flood.sends()) == (404, "website_not_found")
         if number % 10 == 0:
             asked = len(statements)
@@ -406,158 +360,6 @@ def test_the_host_that_a_request_names_opens_nothing(app, ada, browser, monkeypa
     assert stored(app, ada.site)[0]["path"] == "/"
     monkeypatch.setitem(app.config, "TRUSTED_HOSTS", ["pixel.example"])
     assert error(browser.sends(headers={"Host": host})) == (400, "bad_request")
-
-
-def image(app, headers=(), **query):
-    return show(app, query, headers)
-
-
-def show(app, query, headers=()):
-    address = next(_addresses)
-    return app.test_client().get(
-        "/pixel.gif", query_string=query, headers={"User-Agent": FIREFOX, **dict(headers)},
-        environ_base={"REMOTE_ADDR": address},
-    )  # fmt: skip
-
-
-def test_the_image_counts_a_view_where_no_script_runs(app, ada, caller):
-    page = {"Referer": "https://ada.example/plain"}
-    for answer in (
-        image(app, website_id=ada.site, headers=page),
-        image(app, website_id=ada.site, path="/mail/1", utm_source="x"),
-        image(app, website_id=ada.site, name="custom", goal="mail opened"),
-    ):
-        assert (answer.status_code, answer.mimetype, len(answer.data)) == (200, "image/gif", 43)
-        assert answer.headers["Cache-Control"] == "no-store"
-    assert {row["path"] for row in caller.rows("p_top_pages")} == {"/plain", "/mail/1"}
-    assert {row["goal"] for row in caller.rows("p_events_catalog")} == {"", "mail opened"}
-
-
-@pytest.mark.parametrize(
-    "query", [{}, {"website_id": "nope"}, {"website_id": "SITE", "name": "payment"}, {"website_id": "SITE", "url": "x"},
-              {"website_id": "SITE", "name": "x" * 1000}, {"website_id": "SITE", "event_id": "\x00"}],
-)  # fmt: skip
-def test_the_image_is_an_image_whatever_is_asked(app, ada, query):
-    query = {name: ada.site if value == "SITE" else value for name, value in query.items()}
-    assert image(app, **query).mimetype == "image/gif"
-    assert stored(app, ada.site) == []
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "website_id=%ff%fe&path=/%ff",
-        "website_id=SITE&website_id=SITE&path=x",
-        "website_id[]=SITE",
-        "website_id=SITE&name=custom&goal=%00",
-        "website_id=SITE&name=custom&goal=" + "g" * 65,
-        "website_id=SITE&path=" + "/" * 2001,
-        "website_id=SITE&url=javascript:alert(1)",
-        "website_id=SITE&url=http://[",
-        "website_id=SITE&event_id=%E2%80%8B",
-        "website_id=SITE&name=identify&visitor_id=v&user_id=u",
-        "website_id=" + "x" * 5000,
-        "&&&==;;",
-        "%",
-    ],
-)
-def test_hostile_queries_show_an_image_and_count_nothing(app, ada, query):
-    answer = show(app, query.replace("SITE", ada.site))
-    assert (answer.status_code, answer.mimetype) == (200, "image/gif")
-    assert stored(app, ada.site) == []
-
-
-@pytest.mark.parametrize("referrer", ["x", "javascript:1", "https://[", "https://ada.example/" + "x" * 5000, "\xff"])
-def test_hostile_referrers_show_an_image(app, ada, referrer):
-    assert image(app, website_id=ada.site, headers={"Referer": referrer}).mimetype == "image/gif"
-
-
-def test_another_sites_page_shows_the_image_in_vain(app, ada):
-    image(app, website_id=ada.site, headers={"Referer": "https://bob.example/"})
-    assert drops(app, ada.site) == {"origin": 1}
-
-
-def test_the_script_is_cached_and_its_version_for_ever(app):
-    from pixel.collect import script_version
-
-    client = app.test_client()
-    plain, versioned = client.get("/pixel.js"), client.get(f"/pixel.{script_version()}.js")
-    assert plain.data == versioned.data
-    assert plain.mimetype == "text/javascript"
-    assert plain.headers["Cache-Control"] == "public, max-age=3600"
-    assert versioned.headers["Cache-Control"] == "public, max-age=31536000, immutable"
-    assert plain.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
-    again = client.get("/pixel.js", headers={"If-None-Match": plain.headers["ETag"]})
-    assert (again.status_code, again.data) == (304, b"")
-    assert client.get("/pixel.000000000000.js").status_code == 404
-
-
-@pytest.mark.parametrize("wanted", ["gzip", "br, gzip;q=0.5", "*", "gzip, deflate"])
-def test_the_script_comes_packed_to_who_can_unpack_it(app, wanted):
-    packed = app.test_client().get("/pixel.js", headers={"Accept-Encoding": wanted})
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert len(packed.data) < 2100
-    plain = app.test_client().get("/pixel.js", headers={"Accept-Encoding": "gzip;q=0"})
-    assert gzip.decompress(packed.data) == plain.data
-    assert "Content-Encoding" not in plain.headers
-    assert {"Accept-Encoding", "Origin"} <= {name for answer in (packed, plain) for name in answer.vary}
-    assert packed.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
-
-
-def test_the_visitors_address_is_nowhere(app, ada, capfd):
-    browser = Browser(app, ada.site)
-    browser.address = "192.0.2.177"
-    found = [
-        browser.sends(visitor_id="v", headers={"X-Forwarded-For": "192.0.2.177"}),
-        browser.sends(origin="https://bob.example"),
-        browser.sends(name="oops"),
-        browser.sends(name="identify", visitor_id="v", user_id="u"),
-        app.test_client().get("/pixel.gif", query_string={"website_id": ada.site}, environ_base={"REMOTE_ADDR": browser.address}),
-    ]  # fmt: skip
-    journal.flush()
-    lines.flush()
-    raw = everything_below(app.instance_path)
-    assert found[0].headers["X-Request-Id"].encode() in raw
-    assert b"192.0.2.17" not in raw
-    said = capfd.readouterr()
-    assert "192.0.2.17" not in said.out + said.err
-    load(app)
-    with app.app_context():
-        for table in ("events", "requests", "identities", "drops"):
-            asked = f"SELECT count() AS n FROM {table} WHERE position(toString(tuple(*)), '192.0.2.17') > 0"
-            assert warehouse.query(asked)["data"][0]["n"] == 0
-        row = request_log.find(found[0].headers["X-Request-Id"])
-    assert (row["workspace_id"], row["address"]) == (ada.id, "")
-
-
-def test_secrets_in_a_pages_address_are_not_kept(app, ada, browser):
-    answers = [
-        browser.sends(url=f"https://ada.example/reset{sign}{name}=s3cr3t-{number}&b=2", name=kind)
-        for number, (sign, name) in enumerate(
-            [("?", "token"), ("?a=1&", "API_KEY"), ("#", "access_token"), ("#/x?", "secret")]
-        )
-        for kind in ("pageview", "oops")
-    ]
-    journal.flush()
-    with app.app_context():
-        rows = [request_log.find(answer.headers["X-Request-Id"]) for answer in answers]
-    assert all("s3cr3t" not in str(row) and "[redacted]&b=2" in row["request_body"] for row in rows)
-    assert "s3cr3t" not in str(stored(app, ada.site))
-
-
-def test_nothing_of_collection_sets_a_cookie_or_reads_one(app, ada, browser):
-    cookie = {"Cookie": "pixel_session=x; session=y"}
-    client = app.test_client()
-    for answer in (
-        browser.sends(headers=cookie),
-        browser.sends(name="oops", headers=cookie),
-        client.get("/pixel.js", headers=cookie),
-        client.get("/pixel.gif", query_string={"website_id": ada.site}, headers=cookie),
-        client.options("/api/event", headers=cookie),
-    ):
-        assert "Set-Cookie" not in answer.headers
-        assert "Cookie" not in answer.vary
-        assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
 def test_a_country_comes_from_the_file_or_from_a_proxy_of_ours(app, ada, browser, monkeypatch):
