@@ -16,8 +16,12 @@ REPORT = "p_top_pages"
 #: Rows of the request log that support looks through.
 LOGGED = 10_000_000
 TEN_MILLION = 10_000_000
-#: The reports from which more time is taken.
-HEAVY = {"p_funnel", "p_funnel_v2", "p_retention_cohort", "p_attributed_revenue", "p_sessions_list"}
+#: Funnels, retention, attribution (which channel, source or assistant a session, a goal or a payment is from) and lists
+#: of sessions may take more time than other reports.
+HEAVY = {
+    "p_funnel", "p_funnel_v2", "p_retention_cohort", "p_attributed_revenue", "p_traffic_sources", "p_llm_traffic",
+    "p_sessions_list",
+}  # fmt: skip
 #: What a first page shows.
 OVERVIEW = (
     "p_realtime_visitors", "p_metric_series", "p_top_pages", "p_traffic_sources", "p_geo", "p_devices", "p_llm_traffic",
