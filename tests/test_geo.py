@@ -11,7 +11,7 @@ from netaddr import IPSet
 import config
 from pixel import clock, doctor, geo
 from tests.cast import WRITE, stored
-from tests.collect.test_hits import Browser
+from tests.collect.pages import Browser
 
 PLACES = {
     "192.0.2.0/25": {"country": {"iso_code": "CH", "geoname_id": 1}, "registered_country": {"iso_code": "US"}},

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from pixel import turns, websites
 from pixel.database import _Memory, db, remembered
 from tests.cast import READ, WRITE
-from tests.collect.test_hits import Browser
+from tests.collect.pages import Browser
 from tests.server import Server, until
 
 MANY = 40
