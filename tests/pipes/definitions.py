@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 TICK, MINUTE, DAY = timedelta(milliseconds=1), timedelta(minutes=1), timedelta(days=1)
 PAUSE = timedelta(minutes=30)
 SOURCE = ("channel", "source", "medium", "campaign")
+OF_SESSIONS = (*SOURCE, "llm_engine")
 OF_EVENTS = (
     "path", "hostname", "referrer", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content",
-    "country", "device", "browser", "os", "language", "llm_engine", "goal",
+    "country", "device", "browser", "os", "language", "goal",
 )  # fmt: skip
 KINDS = ("pageview", "custom", "payment")
 
@@ -56,7 +57,7 @@ class Asked:
         return self.since <= event["timestamp"] < self.until
 
     def comes_from(self, run):
-        return self._passes(run[0], SOURCE)
+        return self._passes(run[0], OF_SESSIONS)
 
     def keeps(self, event):
         return self._passes(event, OF_EVENTS)

@@ -8,11 +8,11 @@
 --            are taken out before (bots=exclude), left in (include), or are all there is (only).
 -- In range   an event by its own time, a session by its start: since <= time < until. A session is always whole: what lies
 --            up to 24 hours before or after the range is read with it, and one that runs further is cut there.
--- Source     channel, source, medium and campaign of a session are those of its first event; an event without a visitor
---            stands for itself.
--- Filters    channel, source, medium and campaign ask the session; every other name asks the event. Values of one name are
---            alternatives, names must all hold. Events are counted when they are kept; a session is counted, whole, when
---            any of its events is kept, even one after `until`.
+-- Source     channel, source, medium, campaign and AI assistant of a session are those of its first event; an event
+--            without a visitor stands for itself.
+-- Filters    channel, source, medium, campaign and llm_engine ask the session; every other name asks the event. Values of
+--            one name are alternatives, names must all hold. Events are counted when they are kept; a session is counted,
+--            whole, when any of its events is kept, even one after `until`.
 -- Bounce     a session that is exactly one pageview.
 -- Money      amounts of different currencies are never added. Where one is counted, it is the one asked for, else the one
 --            with the most payments (refunds too) in the range, whatever the filters; of equals the first in the alphabet.
@@ -149,12 +149,12 @@ CREATE OR REPLACE FUNCTION marked AS (
             AND kept(filters, 'browser',      browser)
             AND kept(filters, 'os',           os)
             AND kept(filters, 'language',     language)
-            AND kept(filters, 'llm_engine',   llm_engine)
             AND kept(filters, 'goal',         goal))
         + (kept(filters, 'channel',          channel)
             AND kept(filters, 'source',       source)
             AND kept(filters, 'medium',       medium)
-            AND kept(filters, 'campaign',     campaign));
+            AND kept(filters, 'campaign',     campaign)
+            AND kept(filters, 'llm_engine',   llm_engine));
 
 -- The same where there are no filters.
 CREATE OR REPLACE FUNCTION unfiltered AS (hit) -> hit + 3;
@@ -206,19 +206,19 @@ WHERE workspace_id = {workspace:String}
     AND kept({filters:Array(String)}, 'browser',      browser)
     AND kept({filters:Array(String)}, 'os',           os)
     AND kept({filters:Array(String)}, 'language',     language)
-    AND kept({filters:Array(String)}, 'llm_engine',   llm_engine)
     AND kept({filters:Array(String)}, 'goal',         goal)
-    AND (NOT hasAny({filters:Array(String)}, ['channel', 'source', 'medium', 'campaign'])
+    AND (NOT hasAny({filters:Array(String)}, ['channel', 'source', 'medium', 'campaign', 'llm_engine'])
         OR (person, hit) IN (
             SELECT person, bitAnd(arrayJoin(session), 18446744073709551614)
             FROM (
                 SELECT
                     person(visitor, website_id) AS person,
                     arrayJoin(sessions_of(arraySort(groupArray(
-                        hit + (kept({filters:Array(String)}, 'channel',  channel)
-                           AND kept({filters:Array(String)}, 'source',   source)
-                           AND kept({filters:Array(String)}, 'medium',   medium)
-                           AND kept({filters:Array(String)}, 'campaign', campaign)))), any(visitor))) AS session
+                        hit + (kept({filters:Array(String)}, 'channel',    channel)
+                           AND kept({filters:Array(String)}, 'source',     source)
+                           AND kept({filters:Array(String)}, 'medium',     medium)
+                           AND kept({filters:Array(String)}, 'campaign',   campaign)
+                           AND kept({filters:Array(String)}, 'llm_engine', llm_engine)))), any(visitor))) AS session
                 FROM events
                 WHERE workspace_id = {workspace:String}
                     AND website_id IN {websites:Array(String)}
