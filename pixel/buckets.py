@@ -102,6 +102,9 @@ class _Clock(Sequence):
             raise IndexError(place)
         before, begin, shift, first = next(s for s in reversed(self.stretches) if s[0] <= place)
         local = (first + place - before) * self.step
+        if place == before and _offset(begin - 1, self.zone) != shift:
+            # Where clocks change by half an hour, an hour begins in the midst of itself.
+            local = begin + shift
         sign, ahead = "-" if shift < 0 else "+", abs(shift) // 60
         name = f"{_EPOCH + timedelta(seconds=local):%Y-%m-%dT%H:%M:%S}{sign}{ahead // 60:02d}:{ahead % 60:02d}"
         return Bucket(max(local - shift, begin) * 1000, name)

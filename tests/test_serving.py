@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -367,6 +368,22 @@ def test_a_connection_is_closed_when_the_client_asks_for_it(place):
         line.sendall(head(key, size=len(body), Connection="close") + body)
         assert answer(file)[0] == 202
         assert file.read() == b""
+
+
+def test_a_page_with_a_long_name_can_be_asked_about_and_a_longer_address_is_refused(place):
+    server, _, key = place
+    path = quote("/" + "ü" * 700)
+
+    def asks(query):
+        return httpx.get(
+            f"{server.url}/api/v1/pixel/metrics/p_top_pages?{query}", headers={"Authorization": f"Bearer {key}"}
+        )
+
+    assert asks(f"path={path}").status_code == 200
+    for query in ("path=" + "a" * 8200, f"path={path}&path={path}"):
+        refused = asks(query)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (414, "bad_request")
+        assert refused.json()["error"]["message"] == "The request line is too long."
 
 
 def test_clients_that_do_not_close_hold_up_nobody(place):

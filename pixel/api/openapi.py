@@ -65,6 +65,7 @@ def _document(server):
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key: pxl_..."},
                 "token": {"type": "http", "scheme": "bearer", "description": "A query token, for two minutes."},
+                "token_in_address": {"type": "apiKey", "in": "query", "name": "token", "description": "The same."},
             },
             "headers": _HEADERS,
             "schemas": _bodies() | shapes.ALL | {"Error": _error_schema()},
@@ -111,6 +112,11 @@ _BODIES = {
     "accept_event": "Event", "accept_batch": "Events", "identify": "Identity", "mint_token": "FixedParameters",
     "mint_visitor_token": "FixedParameters",
 }  # fmt: skip
+#: What is refused before it is a request to anything.
+_UNREAD = {
+    414: "The address is longer than 8,190 bytes, percent-encoded, with the method before and the version behind it.",
+    431: "The headers are too large or too many.",
+}
 #: What of the codes by status a view can answer besides those that any can.
 _ABSENT = {
     "read_metric": ["website_not_found"], "read_receipt": ["event_not_found", "website_not_found"],
@@ -156,7 +162,7 @@ def _operation(name, identifier, method, view, parameters):
     if getattr(view, "open", False):
         told["security"] = []
     elif name == "read_pipe":
-        told["security"] = [{"token": []}]
+        told["security"] = [{"token": []}, {"token_in_address": []}]
     if method == "post":
         told["requestBody"] = _body(name)
     return told
@@ -223,7 +229,7 @@ def _responses(name, view):
         kind = "application/json" if name == "as_json" else "application/yaml"
         found["200"] = {"description": "The document.", "content": {kind: {"schema": {"type": ["object", "string"]}}}}
         return found | {str(status): _reference(status) for status in (405, 500)}
-    statuses = [400, 401, 405, 429, 500, 503]
+    statuses = [400, 401, 405, 414, 429, 431, 500, 503]
     statuses += [403] if view.scope else []
     statuses += [404] if name in _ABSENT else []
     statuses += [413, 415] if name in _BODIES else []
@@ -306,7 +312,7 @@ def _object(schema, names):
 
 
 def _statuses():
-    return sorted({error.status for error in errors.catalogue() if not error.page_only} | {403})
+    return sorted({error.status for error in errors.catalogue() if not error.page_only} | {403, *_UNREAD})
 
 
 def _name(status):
@@ -319,9 +325,10 @@ def _reference(status):
 
 def _refusal(status):
     told = [error for error in errors.catalogue() if error.status == status and not error.page_only]
+    words = [f"`{error.code}`: {error.summary()}" for error in told] or [f"`bad_request`: {_UNREAD[status]}"]
     headers = ["X-Request-Id", *(["Retry-After"] if status in (429, 503) else [])]
     return {
-        "description": " ".join(f"`{error.code}`: {error.summary()}" for error in told),
+        "description": " ".join(words),
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
         "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
     }

@@ -8,8 +8,8 @@ from pixel.api import answer, api
 from pixel.envelope import bare
 from pixel.intake import body, schemas
 
-#: A longer address is refused by gunicorn before it comes to us (limit_request_line: 4094).
-MOST_CHARACTERS = 4000
+#: A longer address is refused before it comes to us (limit_request_line in gunicorn.conf.py).
+MOST_CHARACTERS = 8000
 #: Where tokens are used: no key, no cookie, from any site.
 queries = Blueprint("queries", __name__, url_prefix="/v0")
 queries.entry = "token"

@@ -10,7 +10,8 @@
 -- returns source: Source of the session.
 -- returns medium: Medium of the session.
 -- returns campaign: Campaign of the session.
--- returns revenue: What it is credited with, refunds taken off.
+-- returns revenue: What it is credited with, refunds taken off. A refund is credited like a payment of its own moment,
+--   because nothing says which payment it takes back.
 -- returns payments: Payments it is credited with, in parts where they are shared; refunds and payments of 0 are not counted.
 -- returns visitors: Distinct visitors whose payments, refunds too, it is credited with.
 -- returns currency: The currency of the revenue.

@@ -318,6 +318,16 @@ def test_values_of_one_filter_are_alternatives_and_filters_must_all_hold(ada, ca
     }
 
 
+def test_an_assistant_is_a_filter_of_whole_visits(ada, caller):
+    caller.sends(ada.site, visitor_id="v", path="/asked", referrer="https://claude.ai/")
+    caller.sends(ada.site, visitor_id="v", path="/read")
+    caller.sends(ada.site, visitor_id="w", path="/other")
+    (assistant,) = caller.rows("p_llm_traffic", llm_engine="claude")
+    assert (assistant["llm_engine"], assistant["sessions"], assistant["pageviews"]) == ("claude", 1, 2)
+    assert {row["path"] for row in caller.rows("p_top_pages", llm_engine="claude")} == {"/asked", "/read"}
+    assert sum(row["events"] for row in caller.rows("p_events_catalog", llm_engine="claude")) == 2
+
+
 def test_a_country_may_be_in_lower_case(ada, caller):
     caller.sends(ada.site, path="/a", country="us")
     caller.sends(ada.site, path="/b", country="CH")

@@ -35,6 +35,11 @@ def test_it_tells_every_route_report_parameter_and_error(app):
                 for method in rule.methods & {"GET", "POST"}:
                     whole = path.replace("<name}", name)
                     assert whole.endswith("/visitors/") or (whole, method.lower()) in told
+    ways = document["paths"]["/v0/pipes/p_top_pages.json"]["get"]["security"]
+    schemes = [document["components"]["securitySchemes"][name] for way in ways for name in way]
+    assert [(one["type"], one.get("scheme"), one.get("name")) for one in schemes] == [
+        ("http", "bearer", None), ("apiKey", None, "token"),
+    ]  # fmt: skip
     codes = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
     assert set(codes) == {error.code for error in errors.catalogue() if not error.page_only}
     for pipe in pipes.all().values():

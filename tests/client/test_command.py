@@ -194,7 +194,8 @@ def test_websites_keys_receipts_and_visitors_are_shown(script, pixel):
     assert script.asked[-1].path == "/api/v1/pixel/events/e%2F1?website_id=w"
     script.tell(success({"visitor_id": "v", "recent_events": [{"name": "pageview", "path": "/"}]}))
     assert pixel("visitor", "v")[1] == "field       value\nvisitor_id  v\n\nname      path\npageview  /\n"
-    assert "recent_events" in json.loads(pixel("visitor", "v", "--format", "json")[1])
+    assert "recent_events" in json.loads(pixel("visitor", "v", "--website", "w", "--format", "json")[1])
+    assert script.asked[-1].path == "/api/v1/pixel/visitors/v?website_id=w"
 
 
 def session(number, events=1, page="/"):

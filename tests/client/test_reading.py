@@ -75,6 +75,7 @@ def test_ids_may_be_any_text(script, client):
         (Client.websites, "/api/v1/pixel/websites"),
         (Client.pipes, "/api/v1/pixel/metrics"),
         (lambda client: client.visitor("v"), "/api/v1/pixel/visitors/v"),
+        (lambda client: client.visitor("v", "w"), "/api/v1/pixel/visitors/v?website_id=w"),
         (lambda client: client.receipt("e"), "/api/v1/pixel/events/e"),
     ],
 )

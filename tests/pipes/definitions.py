@@ -184,11 +184,23 @@ def bucket(moment, granularity, zone):
     local = moment.astimezone(ZoneInfo(zone))
     return {
         "minute": local.replace(second=0, microsecond=0).isoformat,
-        "hour": lambda: local.replace(minute=0, second=0, microsecond=0, tzinfo=None).isoformat() + local.isoformat()[-6:],
+        "hour": lambda: start_of_hour(local).isoformat(),
         "day": local.date().isoformat,
         "week": (local.date() - timedelta(days=local.weekday())).isoformat,
         "month": local.date().replace(day=1).isoformat,
     }[granularity]()  # fmt: skip
+
+
+def start_of_hour(local):
+    """Since when clocks show an hour: since it began, or since they were changed within it."""
+    quarter = local.replace(minute=local.minute // 15 * 15, second=0, microsecond=0)
+    while (
+        quarter.minute
+        and (earlier := (quarter.astimezone(UTC) - 15 * MINUTE).astimezone(local.tzinfo)).utcoffset()
+        == local.utcoffset()
+    ):
+        quarter = earlier
+    return quarter
 
 
 # ---------------------------------------------------------------------------------------------- figures and rows

@@ -25,15 +25,16 @@ class Client:
 
     Each method raises a subclass of PixelError. 429, 500 and 503 are tried again up to five times after the first try,
     waiting as the server says or 1, 2, 4, 8 and 16 seconds; so is a call that got no answer, where repeating it does no
-    harm. `timeout_seconds` is how long one attempt may wait for the server to say anything. Each attempt and its reason
-    is logged to `pixel_client`, as info.
+    harm. `timeout_seconds` is how long one attempt may wait for the server to say anything: by itself the server gives
+    a report up after 12 s, or after 24 when others wait too. Each attempt and its reason is logged to `pixel_client`,
+    as info.
     """
 
     def __init__(
         self,
         key: str,
         base_url: str = DEFAULT_URL,
-        timeout_seconds: float = 10,
+        timeout_seconds: float = 30,
         *,
         sleep: Callable[[float], object] = time.sleep,
         chance: Callable[[], float] = random.random,
@@ -162,9 +163,10 @@ class Client:
         """The reports there are: what each means, takes and gives."""
         return cast(list[Pipe], self._get("/pixel/metrics").data)
 
-    def visitor(self, visitor_id: str) -> dict[str, Any]:
-        """What is known of a visitor, with their `recent_events`."""
-        return cast(dict[str, Any], self._get(f"/pixel/visitors/{segment(visitor_id)}").data)
+    def visitor(self, visitor_id: str, website_id: str | None = None) -> dict[str, Any]:
+        """What is known of a visitor, with their `recent_events`: of one website, or of all that the key may see."""
+        found = self._get(f"/pixel/visitors/{segment(visitor_id)}", pairs({"website_id": website_id}))
+        return cast(dict[str, Any], found.data)
 
     def websites(self) -> list[Website]:
         """The websites that the key may see, newest first."""

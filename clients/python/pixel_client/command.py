@@ -110,7 +110,9 @@ def _parser() -> ArgumentParser:
     receipt = add(verbs.receipt, "table", "json")
     receipt.add_argument("event_id")
     receipt.add_argument("--website", metavar="ID", help="the website it was sent for")
-    add(verbs.visitor, "table", "json").add_argument("visitor_id")
+    visitor = add(verbs.visitor, "table", "json")
+    visitor.add_argument("visitor_id")
+    visitor.add_argument("--website", metavar="ID", help="only what they did there")
     _add_tail(add(verbs.tail))
     return parser
 

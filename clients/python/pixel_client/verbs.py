@@ -96,7 +96,7 @@ def receipt(client: Client, options: Namespace) -> int:
 
 def visitor(client: Client, options: Namespace) -> int:
     """Print what is known of a visitor."""
-    found = client.visitor(options.visitor_id)
+    found = client.visitor(options.visitor_id, options.website)
     events = found.get("recent_events") or []
     if options.format == "json" or not events:
         _write_facts(found, options.format)
