@@ -62,7 +62,7 @@ def pipe(name):
     """The pipe of this name. Raises InvalidPipe."""
     found = pipes.all().get(name)
     if found is None:
-        near = get_close_matches(name[:100], pipes.all(), n=1, cutoff=0.5)
+        near = get_close_matches(name[:100].lower(), pipes.all(), n=1, cutoff=0.5)
         raise errors.InvalidPipe(pipe=name[:100], **({"did_you_mean": near[0]} if near else {}))
     return found
 
@@ -328,7 +328,7 @@ class _Reader:
             day = None
         if day and day.year in _YEARS:
             return day
-        return self.refuse(name, "Must be a day as YYYY-MM-DD.", None)
+        return self.refuse(name, f"Must be a day as YYYY-MM-DD, in {_YEARS[0]} to {_YEARS[-1]}.", None)
 
     def refuse(self, name, message, instead):
         self.wrong.setdefault(name, []).append(message)

@@ -10,6 +10,8 @@ from pixel.intake import body, schemas
 
 #: A longer address is refused before it comes to us (limit_request_line in gunicorn.conf.py).
 MOST_CHARACTERS = 8000
+#: What a page's script may read of an answer's headers.
+_SHOWN = "X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 #: Where tokens are used: no key, no cookie, from any site.
 queries = Blueprint("queries", __name__, url_prefix="/v0")
 queries.entry = "token"
@@ -72,7 +74,7 @@ def _let_any_site_read(response):
         response.headers["Access-Control-Allow-Headers"] = "Authorization"
         response.headers["Access-Control-Max-Age"] = "86400"
     else:
-        response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
+        response.headers["Access-Control-Expose-Headers"] = _SHOWN
     return response
 
 

@@ -85,7 +85,7 @@ def test_a_workspace_without_websites_gives_no_rows(app, ada):
 
 @pytest.mark.parametrize(
     ("pipe", "near"),
-    [("p_top_page", "p_top_pages"), ("top_pages", "p_top_pages"), ("P_TOP_PAGES", None), ("p_referers", "p_referrers"),
+    [("p_top_page", "p_top_pages"), ("top_pages", "p_top_pages"), ("P_TOP_PAGES", "p_top_pages"), ("p_referers", "p_referrers"),
      ("xyz", None), ("_hidden", None), ("p_top_pages.sql", "p_top_pages"), ("'; DROP TABLE events; --", None),
      ("p_top_pages\x00", "p_top_pages"), ("ü" * 500, None), ("__class__", None), ("..", None)],
 )  # fmt: skip

@@ -42,6 +42,8 @@ def test_a_token_answers_as_the_report_does_without_the_envelope(app, ada, calle
     assert as_bearer.json["data"] == answer.json["data"]
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Credentials" not in answer.headers
+    shown = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    assert {name for name, _ in answer.headers if name.startswith("X-R")} <= shown
     assert answer.headers["X-Request-Id"]
 
 
