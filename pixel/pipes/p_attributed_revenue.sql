@@ -1,7 +1,7 @@
 -- title: Attributed revenue
 -- about: Which sources earned the payments in the range. A payment is credited to the sessions of its visitor on the same
 --   website that began within the window before it, its own among them; currencies are kept apart. Filters by channel,
---   source, medium and campaign choose among the sessions that are credited, all others ask the payment itself.
+--   source, medium, campaign and assistant choose among the sessions that are credited, all others ask the payment itself.
 -- model: one of first_click, last_click, last_click_non_direct, linear, position_based, time_decay; default last_click.
 --   Who gets the credit: the first session, the last, the last that did not come directly if there is one, all alike, the
 --   first and the last 40 % each and those between the rest, or each half as much as one seven days later.
