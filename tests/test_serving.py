@@ -379,8 +379,14 @@ def test_a_page_with_a_long_name_can_be_asked_about_and_a_longer_address_is_refu
             f"{server.url}/api/v1/pixel/metrics/p_top_pages?{query}", headers={"Authorization": f"Bearer {key}"}
         )
 
+    most = 8190
+    told = httpx.get(f"{server.url}/api/v1/openapi.json").json()["components"]["responses"]["Refused414"]
+    assert f"{most:,} bytes" in told["description"]
+    room = most - len("GET /api/v1/pixel/metrics/p_top_pages?path= HTTP/1.1")
     assert asks(f"path={path}").status_code == 200
-    for query in ("path=" + "a" * 8200, f"path={path}&path={path}"):
+    # As long as may be, it is read, and refused for what it asks.
+    assert asks("path=" + "a" * room).json()["error"]["code"] == "invalid_query"
+    for query in ("path=" + "a" * (room + 1), f"path={path}&path={path}"):
         refused = asks(query)
         assert (refused.status_code, refused.json()["error"]["code"]) == (414, "bad_request")
         assert refused.json()["error"]["message"] == "The request line is too long."

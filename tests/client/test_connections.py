@@ -1,6 +1,7 @@
 """Connections are kept, shared, and never trusted too long."""
 
 import contextlib
+import inspect
 import os
 import socket
 import threading
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pixel.warehouse import line
 from pixel_client import Client, NoAnswer, PayloadTooLarge
 from tests.client.conftest import KEY
 from tests.client.scripted import failure, page, success
@@ -89,6 +91,11 @@ def test_a_forked_process_does_not_use_its_parents_connections(script, client):
     assert os.waitpid(child, 0)[1] == 0
     client.websites()
     assert connections(script) == [1, 2, 1]
+
+
+def test_it_waits_longer_than_a_server_takes_to_give_up():
+    waits = inspect.signature(Client).parameters["timeout_seconds"].default
+    assert waits > 2 * line.ANSWER_SECONDS
 
 
 def test_silence_ends_with_the_timeout(waits):
