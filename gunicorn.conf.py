@@ -5,14 +5,14 @@ import hashlib
 import os
 
 from config import load as _load
-from pixel import serving
+from pixel.serving import engine_process
 
 _settings = _load()
 _settings.instance.mkdir(parents=True, exist_ok=True)
 
 wsgi_app = "app:create_app(engine='apart')"
 bind = f"0.0.0.0:{_settings.PORT}"
-worker_class = "pixel.serving.Worker"
+worker_class = "pixel.serving.worker.Worker"
 workers = _settings.WEB_CONCURRENCY
 # Reports wait in threads, up to 36 at once (pixel/warehouse); what else is not small (pixel/turns.py) has the others.
 threads = 48
@@ -25,7 +25,7 @@ timeout = 60
 graceful_timeout = 20
 
 # One engine process, watched and restarted by gunicorn. Workers reach it by its own socket.
-dirty_apps = ["pixel.serving:EngineProcess"] if _settings.warehouse_path() else []
+dirty_apps = ["pixel.serving.engine_process:EngineProcess"] if _settings.warehouse_path() else []
 dirty_workers = 1 if dirty_apps else 0
 dirty_threads = 1
 dirty_timeout = 60
@@ -47,4 +47,4 @@ ctypes.CDLL(None).mallopt(-8, 2)
 
 def on_starting(server):
     """Refuse to be a second server of one folder: each would rotate, load and count for itself."""
-    serving.hold(_settings.instance)
+    engine_process.hold(_settings.instance)

@@ -201,9 +201,13 @@ def at(row):
     return clock.from_warehouse(row["at"])
 
 
-def made(request_id):
-    """When a request id was made, as a UTC moment."""
-    return datetime.fromtimestamp(ids.milliseconds(request_id) / 1000, UTC)
+#: The last second of the year 9999, which a request id may exceed and a datetime may not.
+_LAST_SECOND = 253_402_300_799
+
+
+def made(request_id: str) -> datetime:
+    """Return when a request id was made, in UTC, or the end of the calendar for a time beyond it."""
+    return datetime.fromtimestamp(min(ids.milliseconds(request_id) / 1000, _LAST_SECOND), UTC)
 
 
 def _rows(sql, parameters, order=None):

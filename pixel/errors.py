@@ -8,7 +8,6 @@ import inspect
 import math
 
 from flask import current_app, g, render_template, request
-from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -169,7 +168,7 @@ class InvalidBody(PixelError):
 
     status = 400
     code = "invalid_body"
-    speaks_for = (ValidationError, envelope.NotStrictJson, ParseException)
+    speaks_for = (ValidationError, envelope.NotStrictJson)
 
 
 class InvalidQuery(PixelError):
@@ -183,13 +182,30 @@ class InvalidQuery(PixelError):
 
 
 class BadRequest(PixelError):
-    """The request could not be understood.
+    """The request's framing or one of its headers is invalid.
 
-    Check its framing: the Host header, the length, the encoding.
+    details.header names the header at fault, if it is one. The status is 414 for a request line that is too long, 431
+    for headers that are too large, 417 for an expectation that cannot be met, and 501 for an unsupported transfer
+    coding. Correct the request: the same one fails again.
     """
 
     status = 400
     code = "bad_request"
+
+
+class RequestTimeout(PixelError):
+    """The request did not arrive in time.
+
+    Its head and body must arrive within details.seconds of the first byte. Send the request again, and a large batch in
+    smaller parts if the connection is slow.
+    """
+
+    status = 408
+    code = "request_timeout"
+    retry = True
+
+    def __init__(self, seconds: int = 30) -> None:
+        super().__init__(f"The request did not arrive within {seconds} seconds.", seconds=seconds)
 
 
 class NotFound(PixelError):
@@ -393,8 +409,6 @@ def _with_details(spoken, error):
         spoken.details = flat(error.messages)
     elif isinstance(error, envelope.NotStrictJson):
         spoken.details = {"_body": [str(error)]}
-    elif isinstance(error, ParseException):
-        spoken.details = {"_body": ["The body's framing is broken."]}
     elif isinstance(error, WerkzeugMethodNotAllowed):
         spoken.details = {"allowed": sorted(set(error.valid_methods or ()) - {"OPTIONS"})}
         spoken.headers["Allow"] = ", ".join(spoken.details["allowed"])

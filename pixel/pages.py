@@ -20,6 +20,8 @@ from pixel import access, agents, clock, errors, sessions
 
 #: How long a page may lie open before its form is no longer taken.
 FORM_SECONDS = 12 * 60 * 60
+#: The longest address that is kept to return to after signing in.
+_MOST_NEXT = 2000
 _STATIC = Path(__file__).parent.parent / "static"
 
 
@@ -132,11 +134,11 @@ def form_id():
     return secrets.token_urlsafe(18)
 
 
-def local(address):
-    """`address` if it is a page of this site, else the first page: nobody is led elsewhere by a link."""
-    parts = urlsplit(address)
-    fine = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if fine and not parts.netloc and not parts.scheme else "/"
+def local(address: str) -> str:
+    """Return `address` if it is a path of this site, else "/", so that no link leads to another site."""
+    is_path = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    # A browser drops tabs and newlines and takes a backslash for a slash; a long one does not fit into a header.
+    return address if is_path and "\\" not in address and len(address) <= _MOST_NEXT else "/"
 
 
 class FormCookie(SecureCookieSessionInterface):
@@ -157,11 +159,18 @@ def refuse_other_sites():
     if site is None:
         origin = request.headers.get("Origin")
         # A page that tells no referrer has the origin "null": then the form's token decides alone.
-        fine = origin in (None, "null") or urlsplit(origin).netloc == request.host
+        fine = origin in (None, "null") or _host_of(origin) == request.host
     else:
         fine = site in ("same-origin", "none")
     if not fine:
         raise errors.CrossSiteRequest()
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def bind(app):

@@ -8,7 +8,7 @@ import traceback
 import orjson
 from flask import current_app, g, has_request_context, request
 
-from pixel import clock, ids, journal, redaction, telemetry, turns
+from pixel import clock, errors, ids, journal, redaction, telemetry, turns
 from pixel.extensions import journal as book
 from pixel.extensions import lines, warehouse
 
@@ -80,14 +80,40 @@ def finish(response):
     _count(entry, asked, response)
     if entry.is_probe and response.status_code < 400:
         return response
-    row = _row(entry, asked, response)
+    _write(_row(entry, asked, response), entry.received)
+    return response
+
+
+def _write(row: dict, at_milliseconds: int) -> None:
     line = {name: row[name] for name in _IN_LINE}
     lines.put(orjson.dumps({"at": row["at"], "level": "info", "event": "request", **line}))
     try:
-        book.append_later(journal.frame("requests", orjson.dumps(row), entry.received))
+        book.append_later(journal.frame("requests", orjson.dumps(row), at_milliseconds))
     except OSError:
-        _LOG.exception("request log", extra={"request_id": entry.request_id})
-    return response
+        _LOG.exception("request log", extra={"request_id": row["request_id"]})
+
+
+def record_refusal(
+    request_id: str, at_milliseconds: int, request_line: str, error: errors.PixelError, response_body: bytes
+) -> None:
+    """Write the row and the line of a request that the server refused before the application saw it.
+
+    Its address is left out: without the application's settings it may be a proxy's, or that of a visitor.
+    """
+    method, _, rest = request_line.partition(" ")
+    target, _, query = rest.partition(" HTTP")[0].partition("?")
+    row = _UNSEEN | {
+        "request_id": request_id,
+        "at": clock.warehouse(at_milliseconds),
+        "method": method if method in _METHODS else "",
+        "path": redaction.line(target) if method in _METHODS else "",
+        "query": redaction.query(query) if method in _METHODS else "",
+        "status": error.status,
+        "code": error.code,
+        "response_body": redaction.body(response_body),
+    }
+    telemetry.count("pixel_http_requests", "(none)", row["method"] or "(other)", f"{error.status // 100}xx", error.code)
+    _write(row, at_milliseconds)
 
 
 def _count(entry, asked, response):
@@ -127,6 +153,14 @@ _IN_LINE = (
     "key_id",
     "client_request_id",
 )
+
+
+#: What is not known of a request that the application did not see.
+_UNSEEN = {
+    "workspace_id": "", "key_id": "", "user_id": "", "route": "", "milliseconds": 0.0, "steps": [],
+    "scope_required": "", "scopes": (), "rate_limit": 0, "rate_remaining": 0, "address": "", "user_agent": "",
+    "client_request_id": "", "request_body": "", "event_ids": (), "exception": "",
+}  # fmt: skip
 
 
 def _row(entry, asked, response):

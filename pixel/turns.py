@@ -1,10 +1,10 @@
 """Small requests, answered together by the thread that reads them.
 
-A thread for each request costs as much as a small request itself: it is woken, and gives Python's interpreter lock away
-and takes it back, a dozen times. So what takes a fraction of a millisecond is answered by the worker's main thread, in
-rounds. All requests that have come are taken one step on their way, then all of them the next step: code that has just
-run runs the faster again, which a whole request later it would not (cohort scheduling, Larus and Parkes, 2002). Where
-they wait for the disk, all are written and synced at once. Who waits stands aside in a greenlet of its own.
+A thread for each request costs as much as a small request itself: it is woken, and it releases and takes Python's
+interpreter lock a dozen times. So the worker's main thread answers requests that take a fraction of a millisecond, in
+rounds. Each round takes all waiting requests through one step, then through the next: code that has just run is still
+in the processor's caches (cohort scheduling, Larus and Parkes, 2002). Their journal entries are written and synced
+together. Each request runs in its own greenlet and yields while it waits.
 """
 
 import re
@@ -13,42 +13,32 @@ from greenlet import getcurrent, greenlet
 
 #: A request with a larger body has a thread.
 MOST_BYTES = 16 << 10
-#: The requests that are answered so: none of them asks the warehouse, and what they wait for else is over in no time.
-_SMALL = re.compile(rb"(?:POST /(?:api/v1/pixel/(?:events|identify)|api/event)|GET /(?:pixel\.gif|api/v1/me))[ ?]")
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
-#: What may become the head of a request. What may not is refused by the parser at once.
-_HEAD = re.compile(rb"[^\n]*\Z|[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
-_OF_LENGTH = re.compile(rb"\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
+#: The request that asks no store at all.
+_HEALTH = re.compile(rb"(?:GET|HEAD) /healthz[ ?]")
+#: The request that asks no store at all.
+_HEALTH = re.compile(rb"(?:GET|HEAD) /healthz[ ?]")
+#: Requests that never ask the warehouse and wait for nothing else that takes long.
+_SMALL = re.compile(
+    rb"POST /(?:api/v1/pixel/(?:events|identify)|api/event)[ ?]"
+    rb"|GET /(?:pixel\.gif|api/v1/me)[ ?]"
+    rb"|" + _HEALTH.pattern
+)
 
 
-def missing(data):
-    """How many bytes, at least, `data` lacks to be a whole small request: 0 if it is one.
-
-    None if it is for a thread: because its head says that it is another, or cannot be one, or is very long.
-    """
-    end = data.find(b"\r\n\r\n")
-    if end < 0 and len(data) < MOST_BYTES and _HEAD.match(data):
-        return 1
-    if end < 0 or not _SMALL.match(data):
-        return None
-    found = _LENGTH.search(data, 0, end + 2)
-    # Whatever else a head says of its body's length, a thread may find out.
-    if len(_OF_LENGTH.findall(data, 0, end)) != bool(found):
-        return None
-    size = int(found[1]) if found else 0
-    lacks = end + 4 + size - len(data)
-    # What follows a whole request is another one.
-    return lacks if size <= MOST_BYTES and lacks >= 0 else None
+def is_small(head: bytes, body_bytes: int, all_kinds: bool = True) -> bool:
+    """Return whether the main thread answers this request. Without `all_kinds` it answers /healthz alone."""
+    pattern = _SMALL if all_kinds else _HEALTH
+    return body_bytes <= MOST_BYTES and pattern.match(head) is not None
 
 
-def current():
-    """The turn in which this is called, or None."""
+def current() -> "Turn | None":
+    """Return the turn that calls this, or None."""
     turn = getcurrent()
     return turn if isinstance(turn, Turn) else None
 
 
-def step():
-    """A step is done: let the others of the round do it too. Nobody may hold what others wait for meanwhile."""
+def step() -> None:
+    """Yield to the other requests of the round. The caller must hold nothing that another request waits for."""
     if turn := current():
         turn.stand_aside()
 

@@ -1,7 +1,6 @@
 """The JSON API under /api/v1. Callers enter with a key as Bearer token; each view names its scope."""
 
 from flask import Blueprint, g
-from werkzeug.routing import BaseConverter
 
 from pixel import access, envelope
 
@@ -11,13 +10,6 @@ api.after_request(access.stamp)
 
 #: The largest body of a view that does not name its own limit.
 MOST_BYTES = 1 << 20
-
-
-class Anything(BaseConverter):
-    """A path segment that may hold slashes, for ids that are their owners' own."""
-
-    regex = r"[\s\S]+"
-    part_isolating = False
 
 
 def answer(data, status=200, **meta):

@@ -8,7 +8,7 @@ from marshmallow import ValidationError
 from pixel import envelope, errors, events, websites
 from pixel.access import Scope, require
 from pixel.api import answer, api
-from pixel.intake import body, schemas
+from pixel.intake import body, idempotency, schemas
 
 MOST_EVENTS = 1000
 _QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.OfWebsite()
@@ -19,7 +19,7 @@ _QUERY, _EVENT, _RECEIPT = schemas.DryRun(), schemas.Event(), schemas.OfWebsite(
 def accept_event():
     """Accept one event."""
     dry_run = body.query(_QUERY).get("dry_run") == "true"
-    given, sites, entry = body.json(), visible_websites(), g.entry
+    given, sites, entry = idempotency.with_event_id(body.json()), visible_websites(), g.entry
     try:
         event = _EVENT.load(given)
     except ValidationError:
@@ -42,6 +42,7 @@ def accept_event():
 def accept_batch():
     """Accept up to 1,000 events; a bad one never costs a good one."""
     dry_run = body.query(_QUERY).get("dry_run") == "true"
+    idempotency.refuse()
     given = body.lines(MOST_EVENTS)
     sites, request_id = visible_websites(), g.entry.request_id
     judged = [_judged(event, sites, request_id) for event in given]

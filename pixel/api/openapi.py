@@ -11,7 +11,7 @@ from flask import Response, current_app
 from pixel import errors, metrics, pipes
 from pixel.access import Scope
 from pixel.api import MOST_BYTES, api, shapes
-from pixel.intake import schemas
+from pixel.intake import idempotency, schemas
 from pixel.intake.body import JSON, NDJSON
 from pixel.intake.fields import Currency
 
@@ -128,7 +128,7 @@ _ABSENT = {
 def _routes():
     """(endpoint, path, method) of everything that the API answers."""
     for rule in current_app.url_map.iter_rules():
-        if rule.endpoint.split(".")[0] in ("api", "queries") and not rule.rule.endswith("/visitors/"):
+        if rule.endpoint.split(".")[0] in ("api", "queries"):
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
             for method in sorted(rule.methods & {"GET", "POST"}):
                 yield rule.endpoint, path, method.lower()
@@ -154,7 +154,7 @@ def _operation(name, identifier, method, view, parameters):
         "tags": [tag],
         "summary": inspect.getdoc(view).split("\n")[0].rstrip("."),
         "description": inspect.getdoc(view),
-        "parameters": [*_path_parameters(name), *_query_parameters(name), *parameters],
+        "parameters": [*_path_parameters(name), *_query_parameters(name), *_header_parameters(name), *parameters],
         "responses": _responses(name, view),
     }
     if view.scope:
@@ -183,6 +183,15 @@ def _query_parameters(name):
     if name in ("read_receipt", "read_visitor"):
         return [{"name": "website_id", "in": "query", "description": "Only on this website.", "schema": _ID}]
     return []
+
+
+def _header_parameters(name: str) -> list[dict]:
+    about = {
+        "accept_event": "The event_id, if the body has none. It must not differ from the body's.",
+        "identify": "Validated and not used: a repeated call changes nothing.",
+    }.get(name)
+    schema = {"type": "string", "pattern": idempotency.PATTERN}
+    return [{"name": idempotency.HEADER, "in": "header", "description": about, "schema": schema}] if about else []
 
 
 def _pipe_parameters(pipe):

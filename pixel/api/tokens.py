@@ -6,7 +6,7 @@ from pixel import access, clock, errors, metrics, tokens, visitors
 from pixel.access import Scope, require
 from pixel.api import answer, api
 from pixel.envelope import bare
-from pixel.intake import body, schemas
+from pixel.intake import body, idempotency, schemas
 
 #: A longer address is refused before it comes to us (limit_request_line in gunicorn.conf.py).
 MOST_CHARACTERS = 8000
@@ -26,7 +26,7 @@ def mint_token(name):
     return _minted((pipe.name,), _fixed())
 
 
-@api.post("/pixel/visitors/<anything:visitor_id>/token")
+@api.post("/pixel/visitors/<anything_or_nothing:visitor_id>/token")
 @require(Scope.PIXEL_READ)
 def mint_visitor_token(visitor_id):
     """A token for the profile and the timeline of one visitor."""
@@ -94,6 +94,7 @@ def _minted(pipes, fixed):
 def _fixed():
     """The parameters in the body, each with the list of its values."""
     body.query(schemas.Nothing())
+    idempotency.refuse()
     given = body.json()
     if not isinstance(given, dict):
         raise errors.InvalidBody(_body=["Must be a JSON object of parameters."])

@@ -10,8 +10,7 @@ from pixel.intake import body, schemas
 _QUERY = schemas.OfWebsite()
 
 
-@api.get("/pixel/visitors/", defaults={"visitor_id": ""})
-@api.get("/pixel/visitors/<anything:visitor_id>")
+@api.get("/pixel/visitors/<anything_or_nothing:visitor_id>")
 @require(Scope.PIXEL_READ)
 def read_visitor(visitor_id):
     """What is known of a visitor."""

@@ -2,14 +2,28 @@
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 from tqdm import tqdm
 
-from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
+from pixel import (
+    access_log,
+    calls,
+    clock,
+    demo,
+    doctor,
+    ids,
+    keys,
+    mail,
+    members,
+    notices,
+    request_log,
+    websites,
+    workspaces,
+)
 from pixel.access import Scope
 from pixel.cli import data, safety
 from pixel.cli.group import Group
@@ -172,7 +186,7 @@ def show_request(request_id):
         raise ValueError("There is no request id in that. It reads req_ and 26 letters and digits.")
     row = request_log.find(found)
     if row is None:
-        made = datetime.fromtimestamp(ids.milliseconds(found) / 1000, UTC)
+        made = calls.made(found)
         days = current_app.config["REQUEST_LOG_DAYS"]
         age = (clock.now() - made).days
         why = f"Requests are kept for {days} days." if age > days else "It did not reach this server."

@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 
 from pixel import access, envelope, errors, events, geo, identities, salts, websites
 from pixel.extensions import counters
-from pixel.intake import body, fields, schemas
+from pixel.intake import body, fields, idempotency, schemas
 
 collect = Blueprint("collect", __name__)
 collect.entry = "site"
@@ -48,6 +48,7 @@ def versioned_script(version):
 @collect.post("/api/event")
 def take_hit():
     """One event, or identification, of a page of the website."""
+    idempotency.refuse()
     hit = body.json(body.JSON, body.TEXT)
     if not isinstance(hit, dict):
         raise errors.InvalidBody(_body=["Must be a JSON object."])

@@ -1,0 +1,1 @@
+"""The gunicorn side: how connections are read, answered and written, and the engine process."""
