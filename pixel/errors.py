@@ -196,13 +196,12 @@ class BadRequest(PixelError):
 class RequestTimeout(PixelError):
     """The request did not arrive in time.
 
-    Its head and body must arrive within details.seconds of the first byte. Send the request again, and a large batch in
-    smaller parts if the connection is slow.
+    Its head and body must arrive within details.seconds of the first byte. Check that the body has the length that the
+    Content-Length header states. On a slow connection, send a large batch in smaller parts.
     """
 
     status = 408
     code = "request_timeout"
-    retry = True
 
     def __init__(self, seconds: int = 30) -> None:
         super().__init__(f"The request did not arrive within {seconds} seconds.", seconds=seconds)

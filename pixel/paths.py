@@ -49,6 +49,7 @@ class _AnythingOrNothing(_Anything):
     """The rest of a path, which may be empty."""
 
     regex = r"[\s\S]*"
+    part_isolating = False
 
 
 class _File(_Segment):

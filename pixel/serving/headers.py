@@ -17,7 +17,7 @@ SINGLE = {
         "User-Agent", "X-Moz", "X-Request-Id",
     )
 }  # fmt: skip
-_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
 
 
 def refuse_ambiguous(req: Any) -> None:

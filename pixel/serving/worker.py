@@ -175,7 +175,9 @@ class Worker(ThreadWorker):
         if data:
             self._advance(connection, connection.arrival.add, data)
         elif connection.arrival.has_begun:
-            self._refuse(connection, Refused(400, "The connection ended before the request was whole."))
+            of_body = "The body ended before its Content-Length."
+            of_head = "The connection ended before the request was whole."
+            self._refuse(connection, Refused(400, of_body if connection.arrival.missing else of_head))
         else:
             self._drop(connection)
 
@@ -429,7 +431,10 @@ class Worker(ThreadWorker):
                 (answer for kind, answer in _PARSER_REFUSALS.items() if isinstance(exc, kind)),
                 (400, "The request is malformed."),
             )
-            refusal = Refused(status, message, SINGLE.get(getattr(exc, "hdr", None) or "", ""))
+            header = SINGLE.get(getattr(exc, "hdr", None) or "", "")
+            if header:
+                message = f"The header {header} is malformed, or was sent more than once."
+            refusal = Refused(status, message, header)
         elif not isinstance(exc, Refused):
             _LOG.error("a request failed", exc_info=exc)
             refusal = errors.InternalError()

@@ -80,6 +80,7 @@ headers = st.fixed_dictionaries(
         "If-None-Match": header,
         "X-Forwarded-For": header,
         "Origin": header,
+        "Idempotency-Key": header,
     },
 )
 
@@ -106,12 +107,13 @@ def test_nothing_that_is_sent_breaks_anything(app):
         body=bodies,
         sent=headers,
         aimed=st.booleans(),
+        media_type=st.sampled_from([*["application/json"] * 7, "text/csv"]),
     )
-    def call(who, authorization, method, path, query, body, sent, aimed):
+    def call(who, authorization, method, path, query, body, sent, aimed, media_type):
         if aimed:
             method, path = "POST", path if path in TAKING else TAKING[len(body) % 3]
             query = ""
-            sent = {**sent, "Content-Type": "application/json", "Content-Encoding": "identity"}
+            sent = {**sent, "Content-Type": media_type, "Content-Encoding": "identity"}
         if who == "nobody" and authorization is not None:
             sent = {**sent, "Authorization": authorization}
         body = body.replace(b"WEBSITE", workspace.site.encode())

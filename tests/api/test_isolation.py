@@ -57,7 +57,7 @@ def calls(app, ids):
             values = {name: ids[kind] if kind else pipe for name, kind in ARGUMENTS.items() if name in rule.arguments}
             path = rule.rule.removeprefix("/api/v1")
             for name, value in values.items():
-                for converter in ("", "anything:"):
+                for converter in ("", "anything:", "anything_or_nothing:"):
                     path = path.replace(f"<{converter}{name}>", value)
             assert "<" not in path
             body = BODIES.get(rule.endpoint)
