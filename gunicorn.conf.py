@@ -18,6 +18,8 @@ workers = _settings.WEB_CONCURRENCY
 threads = 48
 preload_app = True
 keepalive = 30
+# Responses are collected in memory before the main thread sends them, files too.
+sendfile = False
 # The most that gunicorn takes, and proxies' usual limit too: a page's path of a few hundred letters that are not Latin
 # has some 5,000 bytes in a filter.
 limit_request_line = 8190

@@ -15,8 +15,7 @@ class Output:
     A request reaches the parser when all of it has arrived, so reading finds the end of the stream.
     """
 
-    def __init__(self, stream: socket.socket) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
 
     def take(self) -> bytes:
@@ -34,6 +33,13 @@ class Output:
     def recv(self, _size: int) -> bytes:
         return b""
 
+    def shutdown(self, _how: int) -> None:
+        pass
+
+    def close(self) -> None:
+        """Discard what was written: gunicorn gives up on a response that failed in the middle."""
+        self._parts.clear()
+
     def setblocking(self, _blocking: bool) -> None:
         pass
 
@@ -42,9 +48,6 @@ class Output:
 
     def gettimeout(self) -> None:
         return None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 class Connection:
@@ -61,7 +64,7 @@ class Connection:
     def __init__(self, cfg: Any, stream: socket.socket, peer: Any, server: Any) -> None:
         stream.setblocking(False)
         self.stream, self.client, self.server = stream, peer, server
-        self.sock = Output(stream)
+        self.sock = Output()
         self.parser = http.get_parser(cfg, self.sock, peer)
         self.arrival = Arrival()
         self.deadline = 0.0

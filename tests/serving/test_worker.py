@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.server import Server, until
+from tests.server import HOME, Server, until
 
 MANY = 40
 
@@ -271,3 +271,13 @@ def _is_stuck(line):
     poll = select.poll()
     poll.register(line, select.POLLOUT)
     return not poll.poll(300)
+
+
+def test_a_file_is_sent_whole(place):
+    server, _, _ = place
+    for path in sorted((HOME / "static").glob("*.*")):
+        with line_to(server) as line, line.makefile("rb") as file:
+            line.sendall(f"GET /static/{path.name} HTTP/1.1\r\nHost: pixel\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = file.read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert body == path.read_bytes()
