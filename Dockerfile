@@ -1,8 +1,11 @@
-FROM python:3.11.15-slim
+# To pin an image by its content, add the digest to its tag, here and in compose.yaml:
+# `docker buildx imagetools inspect IMAGE:TAG` prints it, and `FROM IMAGE:TAG@sha256:DIGEST` uses it.
+FROM python:3.11.15-slim-trixie
 
 WORKDIR /pixel
-COPY requirements.txt constraints.txt ./
-RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
+COPY requirements.lock ./
+RUN sed '/^# Development/,$d' requirements.lock | pip install --no-cache-dir --disable-pip-version-check \
+    --require-hashes --no-deps --only-binary :all: -r /dev/stdin
 COPY . .
 
 RUN useradd --system --uid 10001 pixel && install -d -o pixel /var/lib/pixel

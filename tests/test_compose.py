@@ -20,12 +20,17 @@ def services():
     return yaml.safe_load((HOME / "compose.yaml").read_text())["services"]
 
 
-def test_every_image_is_pinned_and_every_service_is_watched_and_started_again(services):
+def test_every_image_has_the_tag_of_one_release(services: dict[str, dict]) -> None:
     images = [service["image"] for service in services.values() if "image" in service]
     images += re.findall(r"^FROM (.+)", (HOME / "Dockerfile").read_text(), re.MULTILINE)
     assert len(images) == 4
     for image in images:
-        assert re.search(r":\d+\.\d+", image), image
+        assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)+(-[a-z0-9.-]+)?(@sha256:[0-9a-f]{64})?", image), image
+        # PostgreSQL's releases have two numbers, those of the others three or more.
+        assert re.search(r":\d+\.\d+\.\d+|^postgres:\d+\.\d+-", image), image
+
+
+def test_every_service_is_watched_and_started_again(services: dict[str, dict]) -> None:
     for service in services.values():
         assert service["healthcheck"]["test"]
         assert service["restart"] == "unless-stopped"

@@ -357,6 +357,8 @@ def test_a_wrong_url_stops_the_start_and_is_not_repeated(url):
 def test_all_three_name_the_same_server(tmp_path):
     with pytest.raises(config.WrongSetting, match="same warehouse"):
         config.load(ANALYTICS_URL="clickhouse://a/db", ANALYTICS_INGEST_URL="clickhouse://b/db")
-    settings = config.load(ANALYTICS_URL="clickhouse://a/db", PIXEL_INSTANCE=str(tmp_path))
+    # Empty values, because a developer's .env names other warehouses.
+    unset = {"ANALYTICS_INGEST_URL": "", "IDENTIFY_INGEST_URL": ""}
+    settings = config.load(ANALYTICS_URL="clickhouse://a/db", PIXEL_INSTANCE=str(tmp_path), **unset)
     assert settings.warehouse_server() == "clickhouse://a/db"
     assert settings.warehouse_path() == tmp_path / "warehouse"
