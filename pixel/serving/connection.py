@@ -50,6 +50,15 @@ class Output:
         return None
 
 
+class Queue(OrderedDict):
+    """Connections that wait for the same thing for the same time: the next to expire is first.
+
+    `held_bytes` is the size of their unfinished requests or responses.
+    """
+
+    held_bytes = 0
+
+
 class Connection:
     """A client's connection. It belongs to the main thread, and to one other thread while that answers a request.
 
@@ -74,10 +83,12 @@ class Connection:
         self.busy = False
         #: Whether the body is too large to be read: the application refuses it by its length.
         self.body_is_unread = False
-        self.buffered_bytes = 0
+        #: The largest body that the application takes for this request; None until it is looked up.
+        self.body_limit: int | None = None
+        self.held_bytes = 0
         #: The events that the poller reports, and the queue in which the connection waits.
         self.events = 0
-        self.state: OrderedDict[Connection, None] | None = None
+        self.state: Queue | None = None
 
     def init(self) -> None:
         """Do nothing: gunicorn calls this before it parses."""

@@ -8,7 +8,6 @@ import select
 import selectors
 import socket
 import time
-from collections import OrderedDict
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,7 +17,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from pixel import clock, envelope, errors, ids, request_log, turns
 from pixel.extensions import journal
 from pixel.serving.arrival import MAX_BODY_BYTES, Refused
-from pixel.serving.connection import Connection
+from pixel.serving.connection import Connection, Queue
 from pixel.serving.headers import SINGLE, refuse_ambiguous
 
 _LOG = logging.getLogger("pixel")
@@ -58,21 +57,21 @@ class Worker(ThreadWorker):
     STAY_MILLISECONDS = 5
     #: The most connections of a worker. Beyond it, those that have waited longest are closed.
     MAX_CONNECTIONS = 10_000
-    #: The most bytes of unfinished requests and responses that a worker holds.
+    #: The most bytes of unfinished requests that a worker holds, and as many of responses.
     MAX_BUFFERED_BYTES = 128 << 20
 
     def init_process(self) -> None:
         self._turns = turns.Turns(self._answer_in_turn, journal.write)
-        #: Connections by what they wait for. In each, the next to expire is first, since all wait equally long.
-        self._idle: OrderedDict[Connection, None] = OrderedDict()
-        self._arriving: OrderedDict[Connection, None] = OrderedDict()
-        self._writing: OrderedDict[Connection, None] = OrderedDict()
-        self._lingering: OrderedDict[Connection, None] = OrderedDict()
+        #: Connections that have sent nothing yet, and those between two requests.
+        self._silent, self._idle = Queue(), Queue()
+        #: Connections whose request has begun to arrive, and those that have not read their response.
+        self._arriving, self._writing = Queue(), Queue()
+        #: Connections that are closed on our side.
+        self._lingering = Queue()
         #: Connections whose request a thread answers. They wait for nothing and do not expire.
-        self._working: OrderedDict[Connection, None] = OrderedDict()
+        self._working = Queue()
         #: Connections with bytes of a further request that no event will report.
         self._pipelined: list[Connection] = []
-        self._buffered_bytes = 0
         self._max_connections = min(self.MAX_CONNECTIONS, _raised_file_limit() - 256)
         # gunicorn would stop accepting at its own limit; here the longest waiting make room.
         self.worker_connections = self._max_connections + 1
@@ -123,32 +122,26 @@ class Worker(ThreadWorker):
             self._make_room()
         self.nr_conns += 1
         connection = Connection(self.cfg, stream, peer, listener.getsockname())
-        # Until its first request has come it is the first to make room.
-        self._wait_in(self._arriving, connection, self.REQUEST_SECONDS)
+        self._wait_in(self._silent, connection, self.cfg.keepalive)
         self._watch(connection, selectors.EVENT_READ)
 
     def murder_keepalived(self, force: bool = False) -> None:
         """End what has waited too long, or every connection. gunicorn calls this once in each turn of its loop."""
         now = time.monotonic()
-        for queue, end in (
-            (self._idle, self._drop),
-            (self._arriving, self._time_out),
-            (self._writing, self._drop),
-            (self._lingering, self._drop),
-        ):
+        for queue in (self._silent, self._idle, self._arriving, self._writing, self._lingering):
             while queue and (force or next(iter(queue)).deadline <= now):
                 connection = next(iter(queue))
-                self._drop(connection) if force else end(connection)
+                if queue is self._arriving and not force:
+                    self._refuse(connection, errors.RequestTimeout(self.REQUEST_SECONDS))
+                else:
+                    self._drop(connection)
 
     def murder_pending(self) -> None:
         """Do nothing: `murder_keepalived` looks at all connections."""
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Close idle connections by `deadline`. Requests that have begun to arrive keep theirs."""
-        for connection in [*self._arriving]:
-            if not connection.arrival.has_begun:
-                self._wait_in(self._idle, connection, self.cfg.keepalive)
-        for connection in self._idle:
+        for connection in (*self._silent, *self._idle):
             connection.deadline = min(connection.deadline, deadline)
 
     # -- reading
@@ -195,17 +188,15 @@ class Worker(ThreadWorker):
 
     def _await_rest(self, connection: Connection) -> None:
         arrival = connection.arrival
-        if connection.state is self._idle:
+        if connection.state is not self._arriving:
             self._wait_in(self._arriving, connection, self.REQUEST_SECONDS)
         self._account(connection, arrival.size)
-        if arrival.is_larger_than(turns.MOST_BYTES) and arrival.is_larger_than(self._body_limit(arrival.head)):
+        if self._is_too_large(connection):
             connection.body_is_unread = True
             self._answer(connection)
         elif arrival.expects_continue:
             arrival.expects_continue = False
             self._tell_to_continue(connection)
-        while self._buffered_bytes > self.MAX_BUFFERED_BYTES and self._shed(self._arriving, self._writing):
-            pass
 
     def _tell_to_continue(self, connection: Connection) -> None:
         try:
@@ -213,26 +204,22 @@ class Worker(ThreadWorker):
         except OSError:
             self._drop(connection)
 
-    def _body_limit(self, head: bytes) -> int:
-        """Return how many bytes the application takes as the body of this request."""
-        limit = getattr(self.wsgi, "body_limit", None)
-        if limit is None:
-            return MAX_BODY_BYTES
-        method, target, _ = head[: head.index(b"\r\n")].decode("latin-1").split(" ")
-        return limit(method, target)
-
-    def _time_out(self, connection: Connection) -> None:
-        if connection.arrival.has_begun:
-            self._refuse(connection, errors.RequestTimeout(self.REQUEST_SECONDS))
-        else:
-            self._drop(connection)
+    def _is_too_large(self, connection: Connection) -> bool:
+        """Whether the body is longer than the application takes."""
+        arrival = connection.arrival
+        if not arrival.is_larger_than(turns.MOST_BYTES):
+            return False
+        if connection.body_limit is None:
+            method, target, _ = arrival.head[: arrival.head.index(b"\r\n")].decode("latin-1").split(" ")
+            limit = getattr(self.wsgi, "body_limit", None)
+            connection.body_limit = limit(method, target) if limit else MAX_BODY_BYTES
+        return arrival.is_larger_than(connection.body_limit)
 
     # -- answering
 
     def _answer(self, connection: Connection) -> None:
         """Answer a request that is whole, here or in a thread."""
-        self._account(connection, 0)
-        connection.busy = True
+        connection.busy, connection.body_limit = True, None
         if turns.is_small(connection.arrival.head, len(connection.arrival.body), all_kinds=self._takes_turns):
             self._turns.take(connection)
         else:
@@ -347,7 +334,6 @@ class Worker(ThreadWorker):
         except OSError:
             self._drop(connection)
             return
-        self._account(connection, 0)
         self._wait_in(self._lingering, connection, self.LINGER_SECONDS)
         self._watch(connection, selectors.EVENT_READ)
 
@@ -373,30 +359,37 @@ class Worker(ThreadWorker):
             self.poller.register(connection.stream, events, connection)
         connection.events = events
 
-    def _wait_in(self, queue: OrderedDict, connection: Connection, seconds: float) -> None:
+    def _wait_in(self, queue: Queue, connection: Connection, seconds: float) -> None:
         """Have a connection wait in one of the queues, behind all others there."""
-        if connection.state is not None:
-            connection.state.pop(connection, None)
+        self._leave(connection)
         connection.deadline = time.monotonic() + seconds
         connection.state = queue
         queue[connection] = None
 
+    def _leave(self, connection: Connection) -> None:
+        if connection.state is not None:
+            self._account(connection, 0)
+            del connection.state[connection]
+            connection.state = None
+
     def _account(self, connection: Connection, size: int) -> None:
-        self._buffered_bytes += size - connection.buffered_bytes
-        connection.buffered_bytes = size
+        """Note how many bytes a connection holds. Beyond the limit of its queue, the longest waiting are closed."""
+        queue = connection.state
+        queue.held_bytes += size - connection.held_bytes
+        connection.held_bytes = size
+        while queue.held_bytes > self.MAX_BUFFERED_BYTES and self._shed(queue):
+            pass
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection at once."""
         if connection.state is None:
             return
         self._watch(connection, 0)
-        self._account(connection, 0)
-        connection.state.pop(connection, None)
-        connection.state = None
+        self._leave(connection)
         self.nr_conns -= 1
         connection.close()
 
-    def _shed(self, *queues: OrderedDict) -> bool:
+    def _shed(self, *queues: Queue) -> bool:
         """Close the connection that has waited longest in the first queue that has any. Return whether there is one."""
         for queue in queues:
             for connection in queue:
@@ -407,7 +400,7 @@ class Worker(ThreadWorker):
 
     def _make_room(self) -> None:
         """Close one connection: those that have sent no whole request go first."""
-        self._shed(self._lingering, self._arriving, self._idle, self._writing)
+        self._shed(self._lingering, self._silent, self._arriving, self._idle, self._writing)
 
     def is_parent_alive(self) -> bool:
         # Threads look at `alive`. Without this they would go on answering kept-alive connections for a dead master,

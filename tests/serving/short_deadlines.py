@@ -7,4 +7,4 @@ from pixel.serving.worker import Worker
 globals().update(
     {name: value for name, value in runpy.run_path("gunicorn.conf.py").items() if not name.startswith("_")}
 )
-Worker.REQUEST_SECONDS = Worker.RESPONSE_SECONDS = 2
+keepalive = Worker.REQUEST_SECONDS = Worker.RESPONSE_SECONDS = 2
