@@ -6,7 +6,6 @@ import logging
 import orjson
 from flask import Flask, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 import config
 from pixel import (
@@ -18,6 +17,7 @@ from pixel import (
     database,
     docs,
     errors,
+    forwarding,
     front,
     geo,
     jobs,
@@ -96,8 +96,7 @@ def _configure(app, settings):
     )
     # A redirect to the same address with another slash would answer outside of the envelope.
     app.url_map.strict_slashes = app.url_map.merge_slashes = app.url_map.redirect_defaults = False
-    if settings.TRUSTED_HOPS:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.TRUSTED_HOPS, x_proto=settings.TRUSTED_HOPS, x_host=0)
+    app.wsgi_app = forwarding.ForwardedAddress(app.wsgi_app, settings.TRUSTED_HOPS, settings.trusted_proxies)
 
 
 def _bind_stores(app, settings, engine):

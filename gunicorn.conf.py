@@ -11,7 +11,7 @@ _settings = _load()
 _settings.instance.mkdir(parents=True, exist_ok=True)
 
 wsgi_app = "app:create_app(engine='apart')"
-bind = f"0.0.0.0:{_settings.PORT}"
+bind = _settings.listen_addresses()
 worker_class = "pixel.serving.Worker"
 workers = _settings.WEB_CONCURRENCY
 # Reports wait in threads, up to 36 at once (pixel/warehouse); what else is not small (pixel/turns.py) has the others.
@@ -30,7 +30,7 @@ dirty_workers = 1 if dirty_apps else 0
 dirty_threads = 1
 dirty_timeout = 60
 
-# Only the proxies that TRUSTED_HOPS counts are believed, and that is the app's matter.
+# The application decides which forwarded headers to trust (pixel/forwarding.py).
 forwarded_allow_ips = ""
 
 # gunicorn ends what it takes for a left-over of the same name, so every installation has its own.
