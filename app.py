@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import os
 
+import click
 import orjson
 from flask import Flask, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -22,6 +24,7 @@ from pixel import (
     geo,
     jobs,
     pages,
+    private_files,
     request_log,
     requests,
     settings,
@@ -57,8 +60,11 @@ def create_app(engine="here", settings=None):
     `engine` says who opens the embedded warehouse: "here" lets this process do it when no other has, "apart" leaves
     it to the engine process that gunicorn runs.
     """
+    if click.get_current_context(silent=True):
+        # A command owns its process. Other callers, such as tests, keep their own umask.
+        os.umask(private_files.UMASK)
     settings = settings or config.load()
-    settings.instance.mkdir(parents=True, exist_ok=True)
+    private_files.claim_folder(settings.instance)
     app = Pixel(__name__, instance_path=str(settings.instance))
     _configure(app, settings)
     _log_as_json()

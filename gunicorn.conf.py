@@ -5,10 +5,12 @@ import hashlib
 import os
 
 from config import load as _load
-from pixel import serving
+from pixel import private_files, serving
 
+# The workers and the engine inherit it.
+os.umask(private_files.UMASK)
 _settings = _load()
-_settings.instance.mkdir(parents=True, exist_ok=True)
+private_files.claim_folder(_settings.instance)
 
 wsgi_app = "app:create_app(engine='apart')"
 bind = _settings.listen_addresses()
@@ -46,5 +48,12 @@ ctypes.CDLL(None).mallopt(-8, 2)
 
 
 def on_starting(server):
-    """Refuse to be a second server of one folder: each would rotate, load and count for itself."""
+    """Lock the instance folder, because a second server would rotate, load and count too, and restrict its files."""
+    # As a daemon gunicorn has changed it.
+    os.umask(private_files.UMASK)
     serving.hold(_settings.instance)
+    warehouse = (_settings.warehouse_path() or _settings.instance / "warehouse").resolve()
+    private_files.restrict_tree(_settings.instance, warehouse / "data")
+    # It may be elsewhere, by its setting or by a link.
+    if warehouse.exists() and not warehouse.is_relative_to(_settings.instance):
+        private_files.restrict_tree(warehouse, warehouse / "data")

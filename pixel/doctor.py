@@ -11,11 +11,12 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import text
 
-from pixel import agents, clock, forwarding, geo, telemetry
+from pixel import agents, clock, forwarding, geo, private_files, telemetry
 from pixel.database import db, now
 from pixel.errors import PixelError
 from pixel.extensions import answers, counters, journal, warehouse
 from pixel.journal import probe, set_aside
+from pixel.warehouse import line
 
 #: Beyond this, lists of what changes outside are said to be old. Nothing fails by it, so it is no fault.
 OLD = timedelta(days=180)
@@ -81,6 +82,8 @@ def _folder(app):
     folder = app.instance_path
     if not os.access(folder, os.W_OK):
         return False, f"{folder} cannot be written. Give its owner write permission."
+    if exposure := private_files.exposure(folder):
+        return False, exposure
     free = shutil.disk_usage(folder).free
     if free < 1 << 30:
         return False, f"Only {free >> 20} MiB are free in {folder}. Make room: a full disk means 503 for events."
@@ -116,6 +119,8 @@ def _journal(app):
 
 
 def _warehouse(app):
+    if warehouse.folder is not None:
+        line.address(warehouse.folder)
     status = warehouse.status()
     if status["failure"]:
         return False, f"The last load failed: {status['failure']}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 
+from pixel import private_files
 from pixel.errors import AnalyticsError
 from pixel.warehouse.pool import Clients
 
@@ -72,7 +73,7 @@ class Embedded:
         import clickhouse_connect
 
         self._open = partial(clickhouse_connect.create_client, interface="chdb", path=str(folder))
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        private_files.create_folder(folder)
         # History may be backfilled, so a load may touch every month since 2010.
         writing = {"max_partitions_per_insert_block": 0}
         self._writer = self._open(settings=writing)

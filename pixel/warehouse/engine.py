@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from pixel import journal, telemetry
+from pixel import journal, private_files, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import eraser, line, snapshot
 from pixel.warehouse.embedded import translated
@@ -38,7 +38,9 @@ class Engine:
 
     def __init__(self, folder, journal_folder, open_warehouse, shared=None):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_files.claim_folder(self.folder)
+        # Before the lock: without a safe place for the socket this process must not be the engine.
+        address = line.address(self.folder)
         self._lock = take(self.folder / "engine.lock")
         try:
             self._warehouse = open_warehouse()
@@ -62,7 +64,7 @@ class Engine:
         self._loading = threading.Lock()
         self._jobs = []
         self._at_stop = []
-        self._switchboard = line.Switchboard(self.folder, self.ask)
+        self._switchboard = line.Switchboard(address, self.ask)
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
             for name, run in (("loader", self._load_for_ever), ("jobs", self._run_jobs_for_ever))

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import orjson
 
-from pixel import clock, journal, telemetry
+from pixel import clock, journal, private_files, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import claims
 from pixel.warehouse.embedded import parsed
@@ -75,7 +75,7 @@ class Loader:
     def __init__(self, warehouse, folder, index_path, shared=None):
         self._warehouse = warehouse
         self.folder = self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_files.claim_folder(self._folder)
         self._index = sqlite3.connect(index_path, isolation_level=None, check_same_thread=False)
         self._index.execute("PRAGMA journal_mode=WAL")
         self._index.execute("PRAGMA synchronous=FULL")
