@@ -41,7 +41,7 @@ soak: .venv/ready-dev
 	touch .venv/ready $@
 
 .env:
-	cp .env.example .env
+	install -m 600 .env.example .env
 
 clean:
 	rm -rf .venv instance .env

@@ -54,11 +54,11 @@ class Pixel(Flask):
         return func
 
 
-def create_app(engine="here", settings=None):
-    """The WSGI application.
+def create_app(engine: str = "here", settings: config.Settings | None = None) -> Flask:
+    """Return the WSGI application.
 
-    `engine` says who opens the embedded warehouse: "here" lets this process do it when no other has, "apart" leaves
-    it to the engine process that gunicorn runs.
+    `engine` says which process opens the embedded warehouse: with "here" this one if no other has, with "apart" the
+    engine process that gunicorn runs.
     """
     if click.get_current_context(silent=True):
         # A command owns its process. Other callers, such as tests, keep their own umask.
@@ -87,7 +87,7 @@ def create_app(engine="here", settings=None):
     return app
 
 
-def _configure(app, settings):
+def _configure(app: Flask, settings: config.Settings) -> None:
     app.config.update(
         {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         VERSION=config.VERSION,

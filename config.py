@@ -270,8 +270,8 @@ def _is_mailbox(text):
     return bool(re.fullmatch(r"[^@\s]+@[^@\s]+", address)) and text.isprintable()
 
 
-def _check(settings):
-    def refuse_unless(fine, sentence):
+def _check(settings: Settings) -> None:
+    def refuse_unless(fine: object, sentence: str) -> None:
         if not fine:
             raise WrongSetting(sentence)
 

@@ -3,9 +3,13 @@
 import ctypes
 import hashlib
 import os
+import sys
+
+from gunicorn.arbiter import Arbiter
 
 from config import load as _load
 from pixel import private_files, serving
+from pixel.warehouse import line
 
 # The workers and the engine inherit it.
 os.umask(private_files.UMASK)
@@ -47,13 +51,23 @@ loglevel = "warning"
 ctypes.CDLL(None).mallopt(-8, 2)
 
 
-def on_starting(server):
-    """Lock the instance folder, because a second server would rotate, load and count too, and restrict its files."""
-    # As a daemon gunicorn has changed it.
+def on_starting(server: Arbiter) -> None:
+    """Lock the instance folder, because a second server would rotate, load and count too. Then restrict its files."""
+    # With --daemon gunicorn has changed the umask since.
     os.umask(private_files.UMASK)
     serving.hold(_settings.instance)
+    if dirty_apps:
+        _refuse_unsafe_socket_folder()
     warehouse = (_settings.warehouse_path() or _settings.instance / "warehouse").resolve()
     private_files.restrict_tree(_settings.instance, warehouse / "data")
     # It may be elsewhere, by its setting or by a link.
     if warehouse.exists() and not warehouse.is_relative_to(_settings.instance):
         private_files.restrict_tree(warehouse, warehouse / "data")
+
+
+def _refuse_unsafe_socket_folder() -> None:
+    """Exit with a sentence instead of starting the engine again and again."""
+    try:
+        line.address(_settings.warehouse_path())
+    except private_files.UnsafeFolder as error:
+        sys.exit(str(error))

@@ -16,7 +16,8 @@ KEPT_SECONDS = 60 * 60
 class Answers:
     """A folder of answers, shared by the processes of a machine."""
 
-    def bind(self, folder):
+    def bind(self, folder: str | Path) -> None:
+        """Use `folder`, and create it if it is missing."""
         self.folder = Path(folder)
         private_files.claim_folder(self.folder)
 

@@ -116,7 +116,7 @@ def _write(folder):
     return manifest
 
 
-def _make_empty(folder):
+def _make_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BackupFailed(f"{folder} is not an empty folder.")
     try:
@@ -152,7 +152,7 @@ def _copy_tree(source, target):
             _copy(path, target / path.relative_to(source))
 
 
-def _copy(source, target):
+def _copy(source: Path, target: Path) -> None:
     """Copy a file, readable for its owner alone, and sync it."""
     private_files.create_folder(target.parent)
     with (
@@ -188,7 +188,7 @@ def _revision():
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def _seal(folder, manifest):
+def _seal(folder: Path, manifest: dict) -> None:
     """Write the manifest, last and durably: without it a backup is incomplete."""
     fresh = folder / (MANIFEST + ".part")
     with open(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
@@ -264,7 +264,7 @@ def _restore(folder, instance, manifest):
     _refuse_unless_whole(manifest)
 
 
-def _place(source, target):
+def _place(source: Path, target: Path) -> None:
     """Put a file where it belongs, whole or not at all."""
     private_files.create_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent) as near:

@@ -78,7 +78,7 @@ def _proxies(app: Flask) -> tuple[bool, str]:
     return set(recent) == {(forwarding.NO_HOPS, forwarding.PUBLIC)}, " ".join(sentences)
 
 
-def _folder(app):
+def _folder(app: Flask) -> tuple[bool, str]:
     folder = app.instance_path
     if not os.access(folder, os.W_OK):
         return False, f"{folder} cannot be written. Give its owner write permission."
@@ -118,7 +118,7 @@ def _journal(app):
     return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}.{cut}"
 
 
-def _warehouse(app):
+def _warehouse(app: Flask) -> tuple[bool, str]:
     if warehouse.folder is not None:
         line.address(warehouse.folder)
     status = warehouse.status()
@@ -128,7 +128,7 @@ def _warehouse(app):
     return True, f"answers (process {status['pid']}), {rows} events, {status['behind_bytes']} bytes behind."
 
 
-def _clock(app):
+def _clock(app: Flask) -> tuple[bool, str]:
     if time.time() < 1_760_000_000:
         return False, "The clock is years behind. Set it: events from the future are refused."
     drift = time.time() - answers.folder.stat().st_mtime

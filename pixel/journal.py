@@ -78,7 +78,7 @@ class Journal:
         self._begin_anew()
         os.register_at_fork(after_in_child=self._begin_anew)
 
-    def bind(self, folder):
+    def bind(self, folder: str | Path) -> None:
         """Use `folder`, and create it if it is missing. No file is created before the first record."""
         self.folder = Path(folder)
         private_files.claim_folder(self.folder)

@@ -10,12 +10,14 @@ import sqlite3
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from pixel import clock
 
@@ -109,8 +111,8 @@ def last_seen(name: str) -> dict[tuple, float]:
     return {tuple(orjson.loads(labels)): at for labels, at in rows}
 
 
-def exposition(gauges=()):
-    """All counts, and `gauges` (metric families of the Prometheus client), in Prometheus' text format as bytes."""
+def exposition(gauges: Iterable[Metric] = ()) -> bytes:
+    """Return all counts, and `gauges` (metrics of the Prometheus client), in Prometheus' text format."""
     flush()
     found = {}
     for name, labels, value in _read("SELECT name, labels, value FROM series ORDER BY name, labels"):
@@ -140,7 +142,7 @@ def _cumulative(bounds, labels, buckets):
     return told
 
 
-def _write(rows):
+def _write(rows: list[tuple]) -> None:
     try:
         connection = _connected()
         connection.execute("BEGIN IMMEDIATE")

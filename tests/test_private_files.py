@@ -1,6 +1,7 @@
 """Nobody but the server's user can read what an installation keeps, whatever umask it inherits."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -197,27 +198,31 @@ def test_a_folder_for_sockets_that_another_user_could_have_made_is_refused(share
         line.Line(folder).ask("status")
 
 
-def test_a_server_with_an_unsafe_folder_for_its_socket_says_so(tmp_path):
-    instance = tmp_path / ("long" * 25) / "instance"
+def test_a_server_refuses_to_start_with_an_unsafe_folder_for_its_socket(tmp_path):
+    instance, temporary = tmp_path / ("long" * 25) / "instance", tmp_path / "tmp"
     instance.parent.mkdir()
-    (tmp_path / "tmp").mkdir()
-    server = Server(instance, workers=1, TMPDIR=str(tmp_path / "tmp"))
+    temporary.mkdir()
+    server = Server(instance, workers=1, TMPDIR=str(temporary))
     server.log = tmp_path / "log"
     _, website, key = server.set_up()
-    mine = tmp_path / "tmp" / f"pixel-{os.getuid()}"
-    if mine.exists():
-        mine.rmdir() if not list(mine.iterdir()) else [path.unlink() for path in mine.iterdir()]
-    mine.mkdir(exist_ok=True)
+    mine = temporary / f"pixel-{os.getuid()}"
+    shutil.rmtree(mine, ignore_errors=True)
+    mine.mkdir()
     mine.chmod(0o755)
+    server.start(wait=False)
+    assert server.process.wait(30) != 0
+    assert f"Other users can open {mine}" in server.said()
+    assert "Traceback" not in server.said()
+    assert f"WRONG warehouse: Other users can open {mine}" in server.flask("doctor", check=False).stdout
+    mine.rmdir()
     server.start()
     try:
-        until(lambda: f"Other users can open {mine}" in server.log.read_text(), 30, server.said)
-        said = server.flask("doctor", check=False).stdout
-        assert f"WRONG warehouse: Other users can open {mine}" in said
-        mine.rmdir()
-        until(lambda: mine.exists(), 30, server.said)
         use(server, website, key)
+        assert list(mine.iterdir())
         assert modes(mine) == {}
+        mine.chmod(0o755)
+        assert f"WRONG warehouse: Other users can open {mine}" in server.flask("doctor", check=False).stdout
+        mine.chmod(0o700)
     finally:
         server.stop()
 

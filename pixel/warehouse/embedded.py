@@ -68,7 +68,7 @@ class Embedded:
     #: Whether its files are here, and whether visitors can be taken out of it.
     IS_HERE = CAN_ERASE = True
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         # Here and not above: only the engine's process pays the seconds and megabytes of this import.
         import clickhouse_connect
 

@@ -43,7 +43,7 @@ def address(folder: str | Path) -> str:
 class Line:
     """The asking end. One connection a thread."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self._folder = folder
         self._local = threading.local()
         self._calls = InTurn()
@@ -58,7 +58,7 @@ class Line:
         finally:
             self._calls.put(call)
 
-    def _exchange(self, question, seconds):
+    def _exchange(self, question: bytes, seconds: float) -> bytes:
         # A connection that was open before may lead to an engine that has died since: one new one is tried.
         for connection in (getattr(self._local, "connection", None), None):
             try:

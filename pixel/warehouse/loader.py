@@ -26,6 +26,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -72,7 +73,13 @@ class Loader:
     `shared` are the claims of several machines; without them this one has its own.
     """
 
-    def __init__(self, warehouse, folder, index_path, shared=None):
+    def __init__(
+        self,
+        warehouse: Any,
+        folder: str | Path,
+        index_path: str | Path,
+        shared: claims.Shared | None = None,
+    ) -> None:
         self._warehouse = warehouse
         self.folder = self._folder = Path(folder)
         private_files.claim_folder(self._folder)
