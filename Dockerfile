@@ -8,9 +8,10 @@ RUN sed '/^# Development/,$d' requirements.lock | pip install --no-cache-dir --d
     --require-hashes --no-deps --only-binary :all: -r /dev/stdin
 COPY . .
 
-RUN useradd --system --uid 10001 pixel && install -d -o pixel /var/lib/pixel
+RUN useradd --system --uid 10001 pixel && install -d -o pixel -m 0700 /var/lib/pixel
 USER pixel
-ENV PIXEL_INSTANCE=/var/lib/pixel PYTHONDONTWRITEBYTECODE=1
+# Inside a container only its own network reaches the port, so it listens on all addresses even with TRUSTED_HOPS.
+ENV PIXEL_INSTANCE=/var/lib/pixel BIND=0.0.0.0 PYTHONDONTWRITEBYTECODE=1
 VOLUME /var/lib/pixel
 EXPOSE 8000
 

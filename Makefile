@@ -64,7 +64,7 @@ sbom: .venv/ready-dev ## Write sbom.json, a CycloneDX list of the packages that 
 	touch $@
 
 .env:
-	cp .env.example .env
+	install -m 600 .env.example .env
 
 clean: ## Remove .venv, .env and the instance folder with all its events.
 	rm -rf .venv instance .env

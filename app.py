@@ -2,12 +2,13 @@
 
 import gc
 import logging
+import os
 from collections.abc import Callable
 
+import click
 import orjson
 from flask import Flask, Request, current_app, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
 import config
@@ -20,11 +21,13 @@ from pixel import (
     database,
     docs,
     errors,
+    forwarding,
     front,
     geo,
     jobs,
     pages,
     paths,
+    private_files,
     request_log,
     requests,
     settings,
@@ -73,14 +76,17 @@ class Pixel(Flask):
         return _most_bytes(self.view_functions[endpoint])
 
 
-def create_app(engine="here", settings=None):
-    """The WSGI application.
+def create_app(engine: str = "here", settings: config.Settings | None = None) -> Flask:
+    """Return the WSGI application.
 
-    `engine` says who opens the embedded warehouse: "here" lets this process do it when no other has, "apart" leaves
-    it to the engine process that gunicorn runs.
+    `engine` says which process opens the embedded warehouse: with "here" this one if no other has, with "apart" the
+    engine process that gunicorn runs.
     """
+    if click.get_current_context(silent=True):
+        # A command owns its process. Other callers, such as tests, keep their own umask.
+        os.umask(private_files.UMASK)
     settings = settings or config.load()
-    settings.instance.mkdir(parents=True, exist_ok=True)
+    private_files.claim_folder(settings.instance)
     app = Pixel(__name__, instance_path=str(settings.instance))
     _configure(app, settings)
     _log_as_json()
@@ -103,7 +109,7 @@ def create_app(engine="here", settings=None):
     return app
 
 
-def _configure(app, settings):
+def _configure(app: Flask, settings: config.Settings) -> None:
     app.config.update(
         {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         VERSION=config.VERSION,
@@ -117,8 +123,7 @@ def _configure(app, settings):
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.url_map.merge_slashes = app.url_map.redirect_defaults = False
-    if settings.TRUSTED_HOPS:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.TRUSTED_HOPS, x_proto=settings.TRUSTED_HOPS, x_host=0)
+    app.wsgi_app = forwarding.ForwardedAddress(app.wsgi_app, settings.TRUSTED_HOPS, settings.trusted_proxies)
 
 
 def _bind_stores(app, settings, engine):

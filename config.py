@@ -3,9 +3,11 @@
 import os
 import re
 import secrets
+import socket
 import tomllib
 from dataclasses import dataclass, field, fields
 from email.utils import parseaddr
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,11 +17,12 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from pixel import geo
+from pixel import forwarding, geo
 from pixel.warehouse import remote
 
 HOME = Path(__file__).resolve().parent
 VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
+_ALL_IPV4 = "0.0.0.0"  # noqa: S104  the default of BIND
 
 
 class WrongSetting(SystemExit):
@@ -72,10 +75,20 @@ class Settings:
         "", "An MMDB file that tells an address's country. Empty: countries are known only where they are sent."
     )
     COUNTRY_HEADER: str = setting(
-        "", "A header in which a proxy of ours tells the country, such as `CF-IPCountry`. Needs TRUSTED_HOPS."
+        "",
+        "A header in which your proxies report the visitor's country, such as `CF-IPCountry`. Needs TRUSTED_HOPS. "
+        "Ignored in a request that did not come through all of them.",
     )
     TRUSTED_HOPS: int = setting(
-        0, "How many proxies in front of the server are ours, so that their X-Forwarded-For is believed."
+        0,
+        "The number of your proxies between the internet and this server. The client's address is read from "
+        "`X-Forwarded-For`, one value for each proxy. 0: the header is ignored.",
+    )
+    TRUSTED_PROXIES: str = setting(
+        "",
+        "The networks and addresses of your proxies, separated by commas. `X-Forwarded-For`, `X-Forwarded-Proto` and "
+        "COUNTRY_HEADER are ignored from all others. Needs TRUSTED_HOPS. Default: loopback, private and link-local "
+        "networks.",
     )
     TRUSTED_HOSTS: str = setting("", "Host names this server answers to, separated by commas. Empty: any.")
     PUBLIC_URL: str = setting(
@@ -95,6 +108,11 @@ class Settings:
     )
     REQUEST_LOG_DAYS: int = setting(30, "How many days a request can be found by its id.")
     WEB_CONCURRENCY: int = setting(2, "Web worker processes.")
+    BIND: str = setting(
+        "",
+        "The IPv4 or IPv6 address to listen on. Default: all, or `127.0.0.1` when TRUSTED_HOPS is set. The container "
+        "image sets `0.0.0.0`.",
+    )
     PORT: int = setting(8000, "The port to listen on.")
     PIXEL_INSTANCE: str = setting("instance", "The folder of everything this installation keeps.")
 
@@ -125,6 +143,19 @@ class Settings:
     @property
     def trusted_hosts(self) -> list[str]:
         return [host.strip() for host in self.TRUSTED_HOSTS.split(",") if host.strip()]
+
+    @property
+    def trusted_proxies(self) -> tuple[forwarding.Network, ...]:
+        """The networks whose forwarded headers are trusted."""
+        if self.TRUSTED_PROXIES:
+            return tuple(forwarding.parse_networks(self.TRUSTED_PROXIES))
+        return forwarding.PRIVATE_NETWORKS if self.TRUSTED_HOPS else ()
+
+    def listen_addresses(self) -> list[str]:
+        """Return the addresses to listen on, as `address:port` with brackets around IPv6."""
+        address = self.BIND or ("127.0.0.1" if self.TRUSTED_HOPS else "")
+        addresses = [address] if address else _all_interfaces()
+        return [f"[{each}]:{self.PORT}" if ":" in each else f"{each}:{self.PORT}" for each in addresses]
 
     def warehouse_path(self) -> Path | None:
         """The folder of the engine, and of the embedded warehouse; None when no warehouse is named at all."""
@@ -180,6 +211,34 @@ def _whole_number(name, text):
         raise WrongSetting(f"{name} must be a whole number, not {str(text)[:40]!r}.") from None
 
 
+def _all_interfaces() -> list[str]:
+    """Return the wildcard addresses that cover IPv4, and IPv6 where this machine has it."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+            is_ipv6_only = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    except OSError:
+        return [_ALL_IPV4]
+    # An IPv6 socket usually takes IPv4 connections too, and then no second socket can have the port.
+    return [_ALL_IPV4, "::"] if is_ipv6_only else ["::"]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text)) and "%" not in text
+    except ValueError:
+        return False
+
+
+def _wrong_network(text: str) -> str:
+    """Return what is wrong with a list of networks, or nothing."""
+    try:
+        forwarding.parse_networks(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _has_host_and_port(url):
     try:
         parts = urlsplit(url)
@@ -211,8 +270,8 @@ def _is_mailbox(text):
     return bool(re.fullmatch(r"[^@\s]+@[^@\s]+", address)) and text.isprintable()
 
 
-def _check(settings):
-    def refuse_unless(fine, sentence):
+def _check(settings: Settings) -> None:
+    def refuse_unless(fine: object, sentence: str) -> None:
         if not fine:
             raise WrongSetting(sentence)
 
@@ -266,6 +325,17 @@ def _check(settings):
         not settings.COUNTRY_HEADER or (settings.TRUSTED_HOPS and re.fullmatch(r"[A-Za-z-]+", settings.COUNTRY_HEADER)),
         "COUNTRY_HEADER must be a header's name, and needs TRUSTED_HOPS: only a proxy of ours is believed.",
     )
+    refuse_unless(
+        not settings.BIND or _is_address(settings.BIND),
+        "BIND must be an IPv4 or IPv6 address without port, brackets or zone, such as 127.0.0.1 or ::1.",
+    )
+    if settings.TRUSTED_PROXIES:
+        refuse_unless(settings.TRUSTED_HOPS, "TRUSTED_PROXIES needs TRUSTED_HOPS, the number of proxies.")
+        wrong = _wrong_network(settings.TRUSTED_PROXIES)
+        refuse_unless(
+            not wrong,
+            f"TRUSTED_PROXIES must list networks such as 10.0.0.0/8, separated by commas: {wrong}.",
+        )
     refuse_unless(
         re.fullmatch(r"([!-~]{16,200}|)", settings.METRICS_TOKEN),
         "METRICS_TOKEN must have 16 to 200 characters, without spaces.",

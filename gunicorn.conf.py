@@ -3,15 +3,22 @@
 import ctypes
 import hashlib
 import os
+import sys
+
+from gunicorn.arbiter import Arbiter
 
 from config import load as _load
+from pixel import private_files
 from pixel.serving import engine_process
+from pixel.warehouse import line
 
+# The workers and the engine inherit it.
+os.umask(private_files.UMASK)
 _settings = _load()
-_settings.instance.mkdir(parents=True, exist_ok=True)
+private_files.claim_folder(_settings.instance)
 
 wsgi_app = "app:create_app(engine='apart')"
-bind = f"0.0.0.0:{_settings.PORT}"
+bind = _settings.listen_addresses()
 worker_class = "pixel.serving.worker.Worker"
 workers = _settings.WEB_CONCURRENCY
 # Reports wait in threads, up to 36 at once (pixel/warehouse); what else is not small (pixel/turns.py) has the others.
@@ -32,7 +39,7 @@ dirty_workers = 1 if dirty_apps else 0
 dirty_threads = 1
 dirty_timeout = 60
 
-# Only the proxies that TRUSTED_HOPS counts are believed, and that is the app's matter.
+# The application decides which forwarded headers to trust (pixel/forwarding.py).
 forwarded_allow_ips = ""
 
 # gunicorn ends what it takes for a left-over of the same name, so every installation has its own.
@@ -47,6 +54,23 @@ loglevel = "warning"
 ctypes.CDLL(None).mallopt(-8, 2)
 
 
-def on_starting(server):
-    """Refuse to be a second server of one folder: each would rotate, load and count for itself."""
+def on_starting(server: Arbiter) -> None:
+    """Lock the instance folder, because a second server would rotate, load and count too. Then restrict its files."""
+    # With --daemon gunicorn has changed the umask since.
+    os.umask(private_files.UMASK)
     engine_process.hold(_settings.instance)
+    if dirty_apps:
+        _refuse_unsafe_socket_folder()
+    warehouse = (_settings.warehouse_path() or _settings.instance / "warehouse").resolve()
+    private_files.restrict_tree(_settings.instance, warehouse / "data")
+    # It may be elsewhere, by its setting or by a link.
+    if warehouse.exists() and not warehouse.is_relative_to(_settings.instance):
+        private_files.restrict_tree(warehouse, warehouse / "data")
+
+
+def _refuse_unsafe_socket_folder() -> None:
+    """Exit with a sentence instead of starting the engine again and again."""
+    try:
+        line.address(_settings.warehouse_path())
+    except private_files.UnsafeFolder as error:
+        sys.exit(str(error))

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from flask import current_app, g, redirect, request
 from limits import RateLimitItemPerHour, RateLimitItemPerMinute
 
-from pixel import clock, errors, keys, members, sessions, tokens, workspaces
+from pixel import clock, errors, forwarding, keys, members, sessions, tokens, workspaces
 from pixel.extensions import counters
 
 _BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE)
@@ -188,16 +188,16 @@ def by_session():
     return Person(session, user, workspace, role, [tuple(pair) for pair in own])
 
 
-def is_operator():
-    """Whether the caller may see how this server is doing.
+def is_operator() -> bool:
+    """Return whether the caller may see how this server is doing.
 
-    With METRICS_TOKEN that is who carries it; without, who calls from this machine or a private network. A call that a
-    proxy passes on comes from nowhere in particular, unless TRUSTED_HOPS says that the proxy is ours.
+    With METRICS_TOKEN the caller must send that token. Without it the caller must be on this machine or in a private
+    network. A forwarded request counts only if trusted proxies report its address: the peer is then a proxy, and being
+    private says nothing about the client.
     """
     if token := current_app.config["METRICS_TOKEN"]:
         return hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode())
-    passed_on = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
-    return _is_private(request.remote_addr or "") and (bool(current_app.config["TRUSTED_HOPS"]) or not passed_on)
+    return forwarding.is_private(request.remote_addr or "") and forwarding.is_address_known(request.environ)
 
 
 def refuse_unless_operator():
@@ -324,14 +324,6 @@ def _per_minute(calls):
 def seconds_until(moment):
     """Whole seconds until a moment in seconds since 1970, at least one."""
     return max(1, math.ceil(moment - clock.seconds()))
-
-
-def _is_private(address):
-    try:
-        parsed = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return False
-    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_private
 
 
 def _network(address):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 
+from pixel import private_files
+
 #: How old an answer may be that is given as stale.
 KEPT_SECONDS = 60 * 60
 
@@ -14,9 +16,10 @@ KEPT_SECONDS = 60 * 60
 class Answers:
     """A folder of answers, shared by the processes of a machine."""
 
-    def bind(self, folder):
+    def bind(self, folder: str | Path) -> None:
+        """Use `folder`, and create it if it is missing."""
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_files.claim_folder(self.folder)
 
     def keep(self, question, answer):
         """Remember `answer` for `question`; both are JSON values. A full disk only means that it is not remembered."""

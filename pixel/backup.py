@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from flask import current_app
 from sqlalchemy import select
 
-from pixel import access, clock, demo, journal, metrics, pipes, workspaces
+from pixel import access, clock, demo, journal, metrics, pipes, private_files, workspaces
 from pixel.database import db
 from pixel.errors import PixelError
 from pixel.extensions import answers, warehouse
@@ -116,11 +116,11 @@ def _write(folder):
     return manifest
 
 
-def _make_empty(folder):
+def _make_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BackupFailed(f"{folder} is not an empty folder.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_files.create_folder(folder)
         folder.chmod(0o700)
     except OSError as error:
         raise BackupFailed(f"{folder} cannot be made: {error.strerror}.") from error
@@ -152,9 +152,9 @@ def _copy_tree(source, target):
             _copy(path, target / path.relative_to(source))
 
 
-def _copy(source, target):
+def _copy(source: Path, target: Path) -> None:
     """Copy a file, readable for its owner alone, and sync it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_files.create_folder(target.parent)
     with (
         open(source, "rb") as original,
         open(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as copy,
@@ -188,7 +188,7 @@ def _revision():
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def _seal(folder, manifest):
+def _seal(folder: Path, manifest: dict) -> None:
     """Write the manifest, last and durably: without it a backup is incomplete."""
     fresh = folder / (MANIFEST + ".part")
     with open(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
@@ -196,7 +196,6 @@ def _seal(folder, manifest):
         file.flush()
         os.fsync(file.fileno())
     for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        path.chmod(0o700)
         _sync_folder(path)
     fresh.rename(folder / MANIFEST)
     _sync_folder(folder)
@@ -265,9 +264,9 @@ def _restore(folder, instance, manifest):
     _refuse_unless_whole(manifest)
 
 
-def _place(source, target):
+def _place(source: Path, target: Path) -> None:
     """Put a file where it belongs, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_files.create_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent) as near:
         _copy(source, Path(near) / target.name)
         (Path(near) / target.name).replace(target)

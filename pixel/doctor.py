@@ -8,16 +8,20 @@ from typing import NamedTuple
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from flask import Flask
 from sqlalchemy import text
 
-from pixel import agents, clock, geo
+from pixel import agents, clock, forwarding, geo, private_files, telemetry
 from pixel.database import db, now
 from pixel.errors import PixelError
 from pixel.extensions import answers, counters, journal, warehouse
 from pixel.journal import probe, set_aside
+from pixel.warehouse import line
 
 #: Beyond this, lists of what changes outside are said to be old. Nothing fails by it, so it is no fault.
 OLD = timedelta(days=180)
+#: How long a request that does not fit the proxy settings is reported.
+RECENT = timedelta(days=1)
 
 
 class Check(NamedTuple):
@@ -32,6 +36,7 @@ def examine(app):
     """Look at everything, one Check after the other. Nothing is changed."""
     for name, look in (
         ("settings", _settings),
+        ("proxies", _proxies),
         ("instance folder", _folder),
         ("control database", _database),
         ("rate-limit counters", _counters),
@@ -56,10 +61,29 @@ def _settings(app):
     return True, f"PIXEL_ENV is {app.config['PIXEL_ENV']}; all warehouse settings are there."
 
 
-def _folder(app):
+def _proxies(app: Flask) -> tuple[bool, str]:
+    """Report what the running server counted in the last day, if it fits the settings in force."""
+    hops = app.config["TRUSTED_HOPS"]
+    oldest = clock.seconds() - RECENT.total_seconds()
+    recent = {
+        labels: seconds
+        for labels, seconds in telemetry.last_seen(forwarding.COUNTER).items()
+        if seconds > oldest and (labels[0] == forwarding.NO_HOPS) == (hops == 0)
+    }
+    if not recent:
+        return True, f"TRUSTED_HOPS is {hops}, and the requests of the last 24 hours fit it."
+    latest = {case: max(at for labels, at in recent.items() if labels[0] == case) for case, _ in recent}
+    sentences = [f"{forwarding.CASES[case]} Last seen {_utc(at)}." for case, at in sorted(latest.items())]
+    # Any client can send the header, so from the internet it is no proof of a proxy.
+    return set(recent) == {(forwarding.NO_HOPS, forwarding.PUBLIC)}, " ".join(sentences)
+
+
+def _folder(app: Flask) -> tuple[bool, str]:
     folder = app.instance_path
     if not os.access(folder, os.W_OK):
         return False, f"{folder} cannot be written. Give its owner write permission."
+    if exposure := private_files.exposure(folder):
+        return False, exposure
     free = shutil.disk_usage(folder).free
     if free < 1 << 30:
         return False, f"Only {free >> 20} MiB are free in {folder}. Make room: a full disk means 503 for events."
@@ -94,7 +118,9 @@ def _journal(app):
     return True, f"writable, a sync takes {milliseconds:.1f} ms, {waiting} bytes in {folder}.{cut}"
 
 
-def _warehouse(app):
+def _warehouse(app: Flask) -> tuple[bool, str]:
+    if warehouse.folder is not None:
+        line.address(warehouse.folder)
     status = warehouse.status()
     if status["failure"]:
         return False, f"The last load failed: {status['failure']}"
@@ -102,7 +128,7 @@ def _warehouse(app):
     return True, f"answers (process {status['pid']}), {rows} events, {status['behind_bytes']} bytes behind."
 
 
-def _clock(app):
+def _clock(app: Flask) -> tuple[bool, str]:
     if time.time() < 1_760_000_000:
         return False, "The clock is years behind. Set it: events from the future are refused."
     drift = time.time() - answers.folder.stat().st_mtime
@@ -111,7 +137,7 @@ def _clock(app):
     apart = abs((clock.now() - now(db.session())).total_seconds())
     if apart > 5:
         return False, f"This clock and the database server's are {apart:.0f} s apart. Run NTP on both."
-    return True, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC."
+    return True, f"{_utc(time.time())}."
 
 
 def _agents(app):
@@ -129,6 +155,10 @@ def _countries(app):
         return False, f"{path} cannot be read any more. Put an MMDB file there: countries are unknown or out of date."
     old = " Old: addresses move, so put a newer file in its place." if _is_old(edition.built.date()) else ""
     return True, f"by {edition.kind} of {edition.built:%Y-%m-%d}, {path}.{old}"
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _is_old(day):

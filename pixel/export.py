@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from pixel import clock
+from pixel import clock, private_files
 from pixel.extensions import warehouse
 
 #: Formats by the ending of their files, as the engine calls them.
@@ -49,7 +49,7 @@ def write(site, target, format, first=None, last=None, period="day"):
     if target.suffix[1:] in FORMATS:
         yield _written(site, target, target.suffix[1:], since, until, target.parent)
         return
-    target.mkdir(parents=True, exist_ok=True)
+    private_files.create_folder(target)
     _remove_unfinished(target)
     for start in _periods(site, period, since, until):
         days = max(start, first), min(_last_day(start, period), last)

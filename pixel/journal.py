@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pixel import turns
+from pixel import private_files, turns
 from pixel.errors import ServiceUnavailable
 
 MAGIC = b"PXLJ0001"
@@ -78,10 +78,10 @@ class Journal:
         self._begin_anew()
         os.register_at_fork(after_in_child=self._begin_anew)
 
-    def bind(self, folder):
-        """Use `folder`, which is made if need be. No file is made before the first record."""
+    def bind(self, folder: str | Path) -> None:
+        """Use `folder`, and create it if it is missing. No file is created before the first record."""
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_files.claim_folder(self.folder)
 
     def append(self, frames: bytes):
         """Write frames and return once they are synced to disk.

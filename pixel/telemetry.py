@@ -10,22 +10,30 @@ import sqlite3
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from pixel import clock
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class _Family(NamedTuple):
-    """What is counted under one name. With `bounds`, the upper ends of its buckets in seconds, it is a histogram."""
+    """A metric. With `bounds`, the upper ends of its buckets in seconds, it is a histogram.
+
+    `dated` keeps the time of the last count with each combination of labels, for `last_seen`.
+    """
 
     about: str
     labels: tuple = ()
     bounds: tuple = ()
+    dated: bool = False
 
 
 FAMILIES = {
@@ -47,13 +55,20 @@ FAMILIES = {
     ),
     "pixel_load_failures": _Family("Loads that the warehouse did not take; what they held is tried again."),
     "pixel_ratelimit_uncounted": _Family("Calls that went uncounted, because the rate-limit counters were away."),
+    "pixel_forwarding_ignored": _Family(
+        "Requests whose forwarded headers or peer were not trusted, by case and kind of the peer's network.",
+        ("case", "peer"),
+        dated=True,
+    ),
 }
 
 _SCHEMA = """
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=OFF;
 CREATE TABLE IF NOT EXISTS series (name TEXT, labels TEXT, value REAL, PRIMARY KEY (name, labels)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS last_seen (name TEXT, labels TEXT, at REAL, PRIMARY KEY (name, labels)) WITHOUT ROWID;
 """
+_DATE = "INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)"
 _ADD = "INSERT INTO series VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 #: What happened and is not added up yet: (name, labels, amount). A deque, because taking from it loses nothing.
 _happened = deque()
@@ -89,11 +104,18 @@ def flush():
             _write([(name, orjson.dumps(labels).decode(), amount) for (name, labels), amount in _unsaved.items()])
 
 
-def exposition(gauges=()):
-    """All counts, and `gauges` (metric families of the Prometheus client), in Prometheus' text format as bytes."""
+def last_seen(name: str) -> dict[tuple, float]:
+    """Return when each combination of labels of a dated metric was last counted, in seconds since 1970."""
+    flush()
+    rows = _read("SELECT labels, at FROM last_seen WHERE name = ?", name)
+    return {tuple(orjson.loads(labels)): at for labels, at in rows}
+
+
+def exposition(gauges: Iterable[Metric] = ()) -> bytes:
+    """Return all counts, and `gauges` (metrics of the Prometheus client), in Prometheus' text format."""
     flush()
     found = {}
-    for name, labels, value in _series():
+    for name, labels, value in _read("SELECT name, labels, value FROM series ORDER BY name, labels"):
         found.setdefault(name, {})[tuple(orjson.loads(labels))] = value
     families = [_family(name, family, found) for name, family in FAMILIES.items()]
     return generate_latest(SimpleNamespace(collect=lambda: [*families, *gauges]))
@@ -120,12 +142,13 @@ def _cumulative(bounds, labels, buckets):
     return told
 
 
-def _write(rows):
+def _write(rows: list[tuple]) -> None:
     try:
         connection = _connected()
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.executemany(_ADD, rows)
+            connection.executemany(_DATE, _dated(rows))
             connection.execute("COMMIT")
         except BaseException:
             connection.rollback()
@@ -138,10 +161,15 @@ def _write(rows):
         _remove()
 
 
-def _series():
+def _dated(rows: list[tuple]) -> list[tuple]:
+    now = clock.seconds()
+    return [(name, labels, now) for name, labels, _ in rows if (family := FAMILIES.get(name)) and family.dated]
+
+
+def _read(sql: str, *parameters: str) -> list[tuple]:
     with _file.lock:
         try:
-            return _connected().execute("SELECT name, labels, value FROM series ORDER BY name, labels").fetchall()
+            return _connected().execute(sql, parameters).fetchall()
         except sqlite3.Error:
             return []
 

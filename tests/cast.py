@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import event
 
 from app import create_app  # noqa: F401  imported here so that the path is right for every test
-from pixel import keys, websites, workspaces
+from pixel import forwarding, keys, websites, workspaces
 from pixel.access import Scope
 from pixel.database import db
 
@@ -97,6 +97,13 @@ class Caller:
         assert response.status_code == 200, response.text
         assert response.json["data"]["data_status"] == "ok"
         return response.json["data"]["data"]
+
+
+def trust(app, monkeypatch, hops: int, proxies: str = "127.0.0.0/8") -> None:
+    """Configure an app as TRUSTED_HOPS and TRUSTED_PROXIES do at its start."""
+    networks = forwarding.parse_networks(proxies)
+    monkeypatch.setattr(app, "wsgi_app", forwarding.ForwardedAddress(app.wsgi_app.application, hops, networks))
+    monkeypatch.setitem(app.config, "TRUSTED_HOPS", hops)
 
 
 def load(app):

@@ -35,8 +35,10 @@ def _tidy():
 class Server:
     """gunicorn on a port and an instance folder of its own. `application` is what it serves instead of the product."""
 
-    def __init__(self, instance, workers=2, application=None, **settings):
+    def __init__(self, instance, workers=2, application=None, umask=-1, **settings):
         self.instance = Path(instance)
+        #: What the server and the commands inherit; -1 for the umask of the tests.
+        self.umask = umask
         self.command = [BIN / "gunicorn", *([application] if application else [])]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -62,6 +64,7 @@ class Server:
         done = subprocess.run(
             [BIN / "flask", "--app", "app", *arguments],
             cwd=HOME, env=self.environment, capture_output=True, text=True, timeout=seconds,
+            umask=self.umask,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
@@ -109,7 +112,13 @@ class Server:
     def start(self, wait=True):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=HOME, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                cwd=HOME,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                umask=self.umask,
             )
         if wait:
             self.wait()

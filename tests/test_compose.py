@@ -44,8 +44,8 @@ def test_no_password_has_a_default(services):
 
 def test_its_settings_are_accepted(services):
     given = services["pixel"]["environment"]
-    # The image settles where it listens and where it keeps things.
-    assert given.keys() == {setting.name for setting in fields(config.Settings)} - {"PORT", "PIXEL_INSTANCE"}
+    # The image sets the address, the port and the instance folder.
+    assert given.keys() == {setting.name for setting in fields(config.Settings)} - {"BIND", "PORT", "PIXEL_INSTANCE"}
     values = {
         n: re.sub(r"\$\{(\w+)[^}]*?(?::-([^}]*))?\}", lambda m: SECRETS.get(m[1], m[2] or ""), str(v))
         for n, v in given.items()
@@ -53,6 +53,12 @@ def test_its_settings_are_accepted(services):
     settings = config.load(**values)
     assert settings.warehouse_server() == f"clickhouse://pixel:{'x' * 32}@clickhouse:8123/pixel"
     assert settings.shared_claims().startswith("postgresql")
+
+
+def test_the_image_listens_for_other_containers_even_behind_a_proxy():
+    image = dict(re.findall(r"(\w+)=(\S+)", re.search(r"^ENV (.+)", (HOME / "Dockerfile").read_text(), re.M)[1]))
+    listened = config.load(BIND=image["BIND"], TRUSTED_HOPS="1").listen_addresses()
+    assert listened == ["0.0.0.0:8000"]
 
 
 def test_compose_itself_reads_it(tmp_path):

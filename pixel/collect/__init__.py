@@ -13,7 +13,7 @@ from flask import Blueprint, Response, current_app, g, request
 from limits import RateLimitItemPerMinute
 from marshmallow import ValidationError
 
-from pixel import access, envelope, errors, events, geo, identities, salts, websites
+from pixel import access, envelope, errors, events, forwarding, geo, identities, salts, websites
 from pixel.extensions import counters
 from pixel.intake import body, fields, idempotency, schemas
 
@@ -273,10 +273,15 @@ def _untracked():
     return request.headers.get("Sec-GPC") == "1" or request.headers.get("DNT") == "1"
 
 
-def _country(address):
+def _country(address: str) -> str:
+    """Return the country that the trusted proxies report, or else the country of the address; '' if unknown."""
     header = current_app.config["COUNTRY_HEADER"]
-    told = request.headers.get(header, "").upper() if header else ""
-    return told if len(told) == 2 and told.isascii() and told.isalpha() else geo.country(address)
+    if header and forwarding.is_country_known(request.environ, current_app.config["TRUSTED_HOPS"]):
+        code = request.headers.get(header, "")
+        # Before upper(), which makes two ASCII letters of one ß.
+        if len(code) == 2 and code.isascii() and code.isalpha():
+            return code.upper()
+    return geo.country(address)
 
 
 def _filtered(site, reason):

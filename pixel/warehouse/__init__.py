@@ -14,6 +14,7 @@ import time
 import orjson
 
 from pixel.errors import AnalyticsError
+from pixel.private_files import UnsafeFolder
 from pixel.warehouse.claims import Shared
 from pixel.warehouse.embedded import Embedded, parsed
 from pixel.warehouse.remote import Remote
@@ -68,6 +69,8 @@ class Warehouse:
                         self.on_start(self._engine)
                 except EngineRuns:
                     pass
+                except UnsafeFolder as error:
+                    raise AnalyticsError(str(error)) from error
             if self._engine is None and self._line is None:
                 self._line = Line(self.folder)
         return self._engine

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 
+from pixel import private_files
 from pixel.errors import AnalyticsError
 from pixel.warehouse.pool import Clients
 
@@ -67,12 +68,12 @@ class Embedded:
     #: Whether its files are here, and whether visitors can be taken out of it.
     IS_HERE = CAN_ERASE = True
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         # Here and not above: only the engine's process pays the seconds and megabytes of this import.
         import clickhouse_connect
 
         self._open = partial(clickhouse_connect.create_client, interface="chdb", path=str(folder))
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        private_files.create_folder(folder)
         # History may be backfilled, so a load may touch every month since 2010.
         writing = {"max_partitions_per_insert_block": 0}
         self._writer = self._open(settings=writing)

@@ -9,16 +9,19 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
-from pixel import journal, telemetry
+from pixel import journal, private_files, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import eraser, line, snapshot
-from pixel.warehouse.embedded import translated
+from pixel.warehouse.claims import Shared
+from pixel.warehouse.embedded import Embedded, translated
 from pixel.warehouse.loader import Loader
+from pixel.warehouse.remote import Remote
 
 #: Between two loads: each makes a part in the warehouse, and a report may be this much behind.
 LOAD_SECONDS = 0.3
@@ -36,9 +39,17 @@ class Engine:
     `open_warehouse()` is called once the folder is ours; `shared` are the claims of several machines, if there are.
     """
 
-    def __init__(self, folder, journal_folder, open_warehouse, shared=None):
+    def __init__(
+        self,
+        folder: str | Path,
+        journal_folder: str | Path,
+        open_warehouse: Callable[[], Embedded | Remote],
+        shared: Shared | None = None,
+    ) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_files.claim_folder(self.folder)
+        # Before the lock: without a safe place for the socket this process must not be the engine.
+        address = line.address(self.folder)
         self._lock = take(self.folder / "engine.lock")
         try:
             self._warehouse = open_warehouse()
@@ -62,7 +73,7 @@ class Engine:
         self._loading = threading.Lock()
         self._jobs = []
         self._at_stop = []
-        self._switchboard = line.Switchboard(self.folder, self.ask)
+        self._switchboard = line.Switchboard(address, self.ask)
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
             for name, run in (("loader", self._load_for_ever), ("jobs", self._run_jobs_for_ever))

@@ -5,11 +5,13 @@ import os
 import tempfile
 import threading
 import time
-from multiprocessing.connection import Client, Listener
+from collections.abc import Callable
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
 import orjson
 
+from pixel import private_files
 from pixel.errors import AnalyticsError
 from pixel.warehouse.pool import InTurn
 
@@ -24,21 +26,25 @@ CALLS = 4
 _FAILED, _ANSWERED = b"-", b"+"
 
 
-def address(folder):
-    """Where the engine of a warehouse folder listens. A socket's path is at most some 100 characters long."""
+def address(folder: str | Path) -> str:
+    """Return the path of the engine's socket for a warehouse folder.
+
+    A socket's path has at most some 100 characters. With a longer one the socket is in a folder of this user's in /tmp,
+    where another user could have put one of its own. Raises UnsafeFolder.
+    """
     near = Path(folder).resolve() / "engine.sock"
     if len(os.fsencode(near)) < 100:
         return str(near)
     mine = Path(tempfile.gettempdir()) / f"pixel-{os.getuid()}"
-    mine.mkdir(mode=0o700, exist_ok=True)
+    private_files.require_own_folder(mine)
     return str(mine / hashlib.sha256(os.fsencode(near)).hexdigest()[:32])
 
 
 class Line:
     """The asking end. One connection a thread."""
 
-    def __init__(self, folder):
-        self._address = address(folder)
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = folder
         self._local = threading.local()
         self._calls = InTurn()
         for call in range(CALLS):
@@ -52,7 +58,7 @@ class Line:
         finally:
             self._calls.put(call)
 
-    def _exchange(self, question, seconds):
+    def _exchange(self, question: bytes, seconds: float) -> bytes:
         # A connection that was open before may lead to an engine that has died since: one new one is tried.
         for connection in (getattr(self._local, "connection", None), None):
             try:
@@ -62,6 +68,8 @@ class Line:
                     raise TimeoutError
                 answer = connection.recv_bytes()
                 break
+            except private_files.UnsafeFolder as error:
+                raise AnalyticsError("The warehouse engine cannot be reached safely. Run doctor.") from error
             except (OSError, EOFError) as error:
                 self._hang_up()
                 if isinstance(error, TimeoutError) or connection is None:
@@ -73,11 +81,12 @@ class Line:
             raise AnalyticsError(answer[1:].decode() or None)
         return answer[1:]
 
-    def _connect(self):
+    def _connect(self) -> Connection:
+        socket_path = address(self._folder)
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
-                self._local.connection = Client(self._address, "AF_UNIX")
+                self._local.connection = Client(socket_path, "AF_UNIX")
                 return self._local.connection
             except OSError:
                 if time.monotonic() > deadline:
@@ -105,15 +114,12 @@ def probe(folder, seconds):
 class Switchboard:
     """The answering end: a thread for each connection, each question given to `answer(action, *arguments)`."""
 
-    def __init__(self, folder, answer):
+    def __init__(self, socket_path: str, answer: Callable) -> None:
         self._answer = answer
-        self._address = address(folder)
-        Path(self._address).unlink(missing_ok=True)
-        mask = os.umask(0o177)
-        try:
-            self._listener = Listener(self._address, "AF_UNIX", backlog=64)
-        finally:
-            os.umask(mask)
+        Path(socket_path).unlink(missing_ok=True)
+        # Its folder keeps other users out meanwhile. A umask would hold for other threads too.
+        self._listener = Listener(socket_path, "AF_UNIX", backlog=64)
+        os.chmod(socket_path, 0o600)
         threading.Thread(target=self._listen, name="switchboard", daemon=True).start()
 
     def close(self):

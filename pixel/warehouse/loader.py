@@ -26,10 +26,11 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from pixel import clock, journal, telemetry
+from pixel import clock, journal, private_files, telemetry
 from pixel.errors import AnalyticsError
 from pixel.warehouse import claims
 from pixel.warehouse.embedded import parsed
@@ -72,10 +73,16 @@ class Loader:
     `shared` are the claims of several machines; without them this one has its own.
     """
 
-    def __init__(self, warehouse, folder, index_path, shared=None):
+    def __init__(
+        self,
+        warehouse: Any,
+        folder: str | Path,
+        index_path: str | Path,
+        shared: claims.Shared | None = None,
+    ) -> None:
         self._warehouse = warehouse
         self.folder = self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_files.claim_folder(self._folder)
         self._index = sqlite3.connect(index_path, isolation_level=None, check_same_thread=False)
         self._index.execute("PRAGMA journal_mode=WAL")
         self._index.execute("PRAGMA synchronous=FULL")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pixel import clock, database, geo, salts, websites
 from pixel.extensions import counters
-from tests.cast import READ, addresses, error, load, stored
+from tests.cast import READ, addresses, error, load, stored, trust
 from tests.collect.pages import Browser, drops, fate, image, show
 
 
@@ -362,13 +362,23 @@ def test_the_host_that_a_request_names_opens_nothing(app, ada, browser, monkeypa
     assert error(browser.sends(headers={"Host": host})) == (400, "bad_request")
 
 
-def test_a_country_comes_from_the_file_or_from_a_proxy_of_ours(app, ada, browser, monkeypatch):
-    monkeypatch.setattr(geo, "country", lambda address: "CH" if address == browser.address else "")
-    browser.sends()
+def test_a_country_comes_from_the_file_or_from_a_trusted_proxy(app, ada, browser, monkeypatch):
+    monkeypatch.setattr(geo, "country", lambda address: "CH")
     monkeypatch.setitem(app.config, "COUNTRY_HEADER", "CF-IPCountry")
-    browser.sends(headers={"CF-IPCountry": "de"})
-    browser.sends(headers={"CF-IPCountry": "<x>"})
-    assert [row["country"] for row in stored(app, ada.site)] == ["CH", "DE", "CH"]
+    browser.sends(path="/no-proxy", headers={"CF-IPCountry": "de"})
+    trust(app, monkeypatch, 2, "10.0.0.0/8")
+    through_both = {"X-Forwarded-For": "203.0.113.9, 10.9.9.9"}
+    for path, headers in {
+        "/both": {"CF-IPCountry": "de", **through_both},
+        "/wrong": {"CF-IPCountry": "<x>", **through_both},
+        "/letter": {"CF-IPCountry": "ß", **through_both},
+        "/one": {"CF-IPCountry": "de", "X-Forwarded-For": "203.0.113.9"},
+    }.items():
+        browser.sends(path=path, headers=headers)
+    trust(app, monkeypatch, 1, "192.168.0.0/16")
+    browser.sends(path="/peer", headers={"CF-IPCountry": "de", "X-Forwarded-For": "203.0.113.9"})
+    countries = {row["path"]: row["country"] for row in stored(app, ada.site)}
+    assert countries == {"/no-proxy": "CH", "/both": "DE", "/wrong": "CH", "/letter": "CH", "/one": "CH", "/peer": "CH"}
 
 
 WORDS = st.one_of(
