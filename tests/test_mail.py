@@ -79,6 +79,7 @@ def test_an_invitation_is_mailed_and_not_shown(app, ada, postbox):
     assert row.sent_at
 
 
+@pytest.mark.case(75)
 def test_a_reset_link_is_mailed_to_who_has_an_account(app, ada, postbox):
     owner = person(app, ada.id)
     visitor = Visitor(app)
@@ -150,6 +151,7 @@ def test_no_password_goes_out_in_the_clear(app, ada, postbox, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a\r\nBcc: evil@example.com", "a\nSubject: x", "a\r\n\r\nbody"])
+@pytest.mark.case(98)
 def test_a_name_cannot_add_a_header(app, ada, postbox, name):
     with app.app_context(), transaction() as session:
         mail.post(session, "to@example.com", "invite", workspace=name, inviter=name, role="viewer", link="x")

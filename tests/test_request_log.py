@@ -141,6 +141,7 @@ def test_an_address_is_kept_without_its_last_part(app, nobody):
         assert found(app, nobody.get("/me", environ_base={"REMOTE_ADDR": address}))["address"] == kept
 
 
+@pytest.mark.case(102)
 def test_a_key_is_in_no_line_and_no_row_wherever_it_was_put(app, ada, capfd):
     canary = ada.key(READ, WRITE)
     key, nobody = canary.secret, Caller(app)
@@ -178,6 +179,7 @@ def test_a_key_is_in_no_line_and_no_row_wherever_it_was_put(app, ada, capfd):
     assert rows_with(app, [part]) == {}
 
 
+@pytest.mark.case(102)
 def test_no_key_of_this_run_is_in_any_row(app):
     assert len(SECRETS) > 2
     journal.flush()

@@ -43,6 +43,7 @@ def test_as_many_first_calls_of_a_key_as_there_are_connections_do_not_wait_for_e
     assert [answer.status_code for answer in answers] == [200] * calls
 
 
+@pytest.mark.case(1)
 def test_no_key_is_no_way_in(nobody):
     response = nobody.get("/me")
     assert error(response) == (401, "missing_authorization")
@@ -73,6 +74,7 @@ def test_no_key_is_no_way_in(nobody):
         ", ".join(["Bearer " + spelled()] * 2),
     ],
 )
+@pytest.mark.case(3, 4, 5)
 def test_anything_but_bearer_and_one_key_is_refused_by_its_form(says, header):
     response = says(header)
     assert error(response) == (401, "invalid_authorization_format")
@@ -85,6 +87,7 @@ def test_the_scheme_that_was_sent_is_named(says):
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+@pytest.mark.case(2)
 def test_the_scheme_may_be_in_any_case(caller, says, scheme):
     assert says(f"{scheme} {caller.secret}").status_code == 200
 
@@ -113,6 +116,7 @@ def test_the_scheme_may_be_in_any_case(caller, says, scheme):
         ("pxl_dev_" + "/" * 50, {"hint": "truncated_or_mistyped"}),
     ],
 )
+@pytest.mark.case(6, 19)
 def test_a_key_that_is_not_ours_is_refused_with_a_hint_where_one_can_be_told(says, secret, details):
     response = says(f"Bearer {secret}")
     assert error(response) == (401, "invalid_api_key")
@@ -120,6 +124,7 @@ def test_a_key_that_is_not_ours_is_refused_with_a_hint_where_one_can_be_told(say
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="pixel", error="invalid_token"'
 
 
+@pytest.mark.case(14)
 def test_any_one_character_changed_is_known_for_a_typing_error_without_asking_the_database(app, caller, says):
     with statements(app) as asked:
         for place in range(len(caller.secret)):
@@ -135,6 +140,7 @@ def test_only_a_key_with_the_right_checksum_is_looked_up(app, says):
         assert any("api_keys" in statement for statement in asked)
 
 
+@pytest.mark.case(11)
 def test_a_key_of_8_kb_is_refused_without_being_hashed_or_looked_up(app, says, monkeypatch):
     monkeypatch.setattr(keys.hashlib, "sha256", None)
     with statements(app) as asked:
@@ -153,6 +159,7 @@ def test_a_key_of_8_kb_is_refused_without_being_hashed_or_looked_up(app, says, m
         lambda key: {"headers": {"Proxy-Authorization": f"Bearer {key}"}},
     ],
 )
+@pytest.mark.case(9)
 def test_a_good_key_elsewhere_than_in_its_header_opens_nothing(caller, nobody, place):
     assert error(nobody.get("/me", **place(caller.secret))) == (401, "missing_authorization")
 
@@ -171,6 +178,7 @@ def test_me_says_who_calls(app, ada, caller):
     assert caller.secret not in caller.get("/me").text
 
 
+@pytest.mark.case(17)
 def test_a_revoked_key_is_refused_on_its_very_next_call(ada, caller):
     assert caller.get("/me").status_code == 200
     ada.revoke(caller)
@@ -181,6 +189,7 @@ def test_a_revoked_key_is_refused_on_its_very_next_call(ada, caller):
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
 
 
+@pytest.mark.case(16)
 def test_a_key_ends_when_it_expires(ada, moved_clock):
     end = clock.now() + timedelta(hours=1)
     caller = ada.key(READ, expires_at=end)
@@ -197,6 +206,7 @@ def code(caller):
     return caller.get("/me").json.get("error", {}).get("code", "")
 
 
+@pytest.mark.case(18)
 def test_a_rotated_key_works_until_an_hour_after_the_first_use_of_the_new_one(ada, caller, moved_clock):
     new = ada.rotate(caller, overlap="1h")
     moved_clock.forward(days=5)
@@ -227,6 +237,7 @@ def test_rotating_without_an_overlap_ends_the_old_key_at_once(ada, caller):
     assert (code(caller), code(new)) == ("api_key_revoked", "")
 
 
+@pytest.mark.case(18)
 def test_a_second_rotation_ends_the_first(ada, caller):
     first = ada.rotate(caller, overlap="24h")
     second = ada.rotate(caller, overlap="24h")
@@ -252,6 +263,7 @@ def test_a_successor_has_the_name_and_restriction_and_chosen_scopes_of_the_old_k
     assert ada.rotate(old, add=[WRITE], drop=[READ]).get("/me").json["data"]["key"]["scopes"] == [WRITE]
 
 
+@pytest.mark.case(25)
 def test_other_websites_do_not_exist_for_a_restricted_key(ada):
     other = ada.website("other.example")
     caller = ada.key(READ, WRITE, website_ids=[ada.site])
@@ -276,6 +288,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 @pytest.mark.parametrize("scopes", [(), "all but the one", ("brand:read", "brand:write")])
+@pytest.mark.case(27)
 def test_a_route_is_closed_to_a_key_without_its_scope(ada, method, path, scope, scopes):
     has = [s for s in (READ, WRITE) if s != scope] if scopes == "all but the one" else list(scopes)
     caller = ada.key(*has)
@@ -317,6 +330,7 @@ def test_a_refused_scope_says_where_the_budget_stands_too(ada):
     assert ada.key().post("/pixel/events").headers["X-RateLimit-Remaining"] == "999999"
 
 
+@pytest.mark.case(19)
 def test_two_servers_of_other_environments_do_not_take_each_others_keys(app, caller, monkeypatch):
     monkeypatch.setitem(app.config, "PIXEL_ENV", "live")
     assert Caller(app, caller.secret).get("/me").json["error"]["details"] == {

@@ -66,6 +66,7 @@ ZIPPED = gzip.compress(b"{}", mtime=0)
     ],
     ids=lambda part: repr(part)[:40],
 )
+@pytest.mark.case(35, 36, 37, 40, 41, 43)
 def test_a_body_that_is_not_strict_json_is_refused_as_a_whole(desk, body, said):
     for path in ("/pixel/events", "/pixel/identify"):
         messages = told(desk.post(path, data=body, content_type=JSON))
@@ -82,6 +83,7 @@ def test_twenty_levels_and_the_largest_integer_are_still_json(ada, caller):
 # -- many at once
 
 
+@pytest.mark.case(26)
 def test_a_bad_event_of_a_batch_costs_no_good_one(app, ada, bob, caller):
     good = {"website_id": ada.site, "name": "pageview", "path": "/good"}
     events = [good, {}, good | {"event_id": "mine"}, 5, good | {"website_id": bob.site}, good | {"oops": 1}, None, good]

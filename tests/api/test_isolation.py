@@ -80,6 +80,7 @@ def bare(response, ids):
 
 
 @pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.case(20, 23)
 def test_what_another_owns_is_answered_byte_for_byte_like_what_is_not_there(app, other, loaded):
     caller, ids = other
     if loaded:

@@ -58,6 +58,7 @@ def patient(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name)
+@pytest.mark.case(111)
 def test_the_server_keeps_to_it_whatever_is_sent(app, mode):
     keeps_to_it(app, mode, EXAMPLES)
 
@@ -65,6 +66,7 @@ def test_the_server_keeps_to_it_whatever_is_sent(app, mode):
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name)
+@pytest.mark.case(111)
 def test_the_server_keeps_to_it_for_long(app, mode):
     keeps_to_it(app, mode, 160, derandomize=False)
 

@@ -34,6 +34,7 @@ def minute_passes(app, whose):
     assert moved == 1
 
 
+@pytest.mark.case(107)
 def test_the_sixty_first_call_of_a_minute_is_refused(caller):
     left = [int(caller.get("/me").headers["X-RateLimit-Remaining"]) for _ in range(LIMIT)]
     assert left == list(range(LIMIT - 1, -1, -1))
@@ -63,6 +64,7 @@ def test_calls_are_taken_again_when_the_minute_is_over(app, ada, caller):
     assert response.headers["X-RateLimit-Remaining"] == "59"
 
 
+@pytest.mark.case(107)
 def test_all_keys_and_routes_of_a_workspace_share_one_budget(ada, caller):
     others = [ada.key(), ada.key(READ), ada.key(WRITE)]
     spends(caller, LIMIT - 6)
@@ -85,6 +87,7 @@ def test_a_batch_is_one_call(ada, caller):
     assert response.headers["X-RateLimit-Remaining"] == "59"
 
 
+@pytest.mark.case(107)
 def test_workspaces_do_not_spend_each_others_budget(caller, bob):
     spends(caller)
     assert caller.get("/me").status_code == 429
@@ -103,6 +106,7 @@ def test_a_workspaces_own_limit_is_in_force_at_once(app, ada, caller):
     assert response.json["data"]["workspace"]["rate_limit"] == 1000
 
 
+@pytest.mark.case(107)
 def test_of_200_calls_at_once_exactly_60_pass(app, ada):
     secret = ada.key().secret
     statuses = []

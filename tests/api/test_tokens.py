@@ -28,6 +28,7 @@ def ask(app, token, pipe="p_top_pages", address="10.9.9.9", headers=(), **query)
     return app.test_client().get(path, query_string=given, headers=dict(headers), environ_base={"REMOTE_ADDR": address})
 
 
+@pytest.mark.case(65)
 def test_a_token_answers_as_the_report_does_without_the_envelope(app, ada, caller, reader):
     caller.sends(ada.site, path="/a")
     load(app)
@@ -196,6 +197,7 @@ def forged(token, header=None, secret=None, drop=(), **claims):
     ],
     ids=range(19),
 )
+@pytest.mark.case(99)
 def test_no_made_up_token_works(app, reader, make, request):
     token = mint(reader)["token"]
     with app.app_context():

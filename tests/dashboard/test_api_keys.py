@@ -82,6 +82,7 @@ def test_nothing_is_ticked_beforehand_and_90_days_is(owner):
         ({"form": "x" * 41}, "not made by this page"),
     ],
 )
+@pytest.mark.case(29, 30)
 def test_what_will_not_do_is_said_and_what_was_typed_is_kept(app, ada, owner, fields, refusal):
     before = snapshot(app)["api_keys"]
     answer, _ = creates(owner, **fields)
@@ -119,6 +120,7 @@ def test_a_date_is_the_workspaces_day(app, moved_clock):
     assert newest(app, kiribati.id).expires_at.isoformat() == "2031-05-06T10:00:00+00:00"
 
 
+@pytest.mark.case(85)
 def test_a_form_sent_twice_makes_one_key_also_at_once(app, ada, owner):
     page = owner.get(NEW).text
     values = {**FIELDS, "form": field(page, "form"), "csrf_token": field(page, "csrf_token")}
@@ -146,6 +148,7 @@ def test_a_form_sent_twice_makes_one_key_also_at_once(app, ada, owner):
 # -- shown once
 
 
+@pytest.mark.case(93)
 def test_a_key_is_shown_once_and_kept_nowhere(app, ada, owner):
     answer, page = creates(owner)
     secret = secret_of(page)
@@ -228,6 +231,7 @@ def test_the_overlap_runs_from_the_first_use_of_the_new_key(app, ada, owner, mov
     assert new.get("/me").status_code == 200
 
 
+@pytest.mark.case(18)
 def test_a_new_key_never_used_is_discarded_and_the_old_one_works_on(app, ada, owner):
     old = ada.key(READ)
     _, page = rotates(owner, old.key_id)

@@ -41,6 +41,7 @@ def is_in(visitor):
 # -- sign in, sign out
 
 
+@pytest.mark.case(74)
 def test_wrong_password_and_unknown_user_are_answered_alike(app, owner):
     answers = []
     for email, password in (
@@ -57,6 +58,7 @@ def test_wrong_password_and_unknown_user_are_answered_alike(app, owner):
     assert answers[0] == answers[1]
 
 
+@pytest.mark.case(74)
 def test_a_wrong_password_takes_as_long_for_nobody(app, owner):
     """Hashing is 20 ms; without the hash for nobody the two medians would be apart by that."""
 
@@ -71,6 +73,7 @@ def test_a_wrong_password_takes_as_long_for_nobody(app, owner):
     assert unknown > known / 3
 
 
+@pytest.mark.case(71)
 def test_the_session_changes_at_the_door(app, owner):
     before = cookie(owner)
     owner.signs_in(owner.email)
@@ -102,6 +105,7 @@ def test_a_session_that_somebody_else_made_up_is_none(app, owner):
         assert not is_in(visitor)
 
 
+@pytest.mark.case(73)
 def test_sessions_end_by_themselves(app, owner, moved_clock):
     moved_clock.forward(days=6, hours=23)
     assert is_in(owner)
@@ -111,6 +115,7 @@ def test_sessions_end_by_themselves(app, owner, moved_clock):
     assert not is_in(owner)
 
 
+@pytest.mark.case(73)
 def test_no_session_lasts_longer_than_30_days(app, owner, moved_clock):
     for _ in range(6):
         moved_clock.forward(days=5)
@@ -119,6 +124,7 @@ def test_no_session_lasts_longer_than_30_days(app, owner, moved_clock):
     assert not is_in(owner)
 
 
+@pytest.mark.case(72)
 def test_cookies_are_out_of_reach(app, owner):
     answer = Visitor(app).signs_in(owner.email)
     for line in answer.headers.getlist("Set-Cookie"):
@@ -129,6 +135,7 @@ def test_cookies_are_out_of_reach(app, owner):
         assert len(line) < 4096
 
 
+@pytest.mark.case(72, 93)
 def test_in_live_cookies_go_over_tls_only(app, owner, monkeypatch):
     monkeypatch.setitem(app.config, "PIXEL_ENV", "live")
     monkeypatch.setitem(app.config, "SESSION_COOKIE_SECURE", True)
@@ -211,6 +218,7 @@ def test_signing_in_rightly_uses_up_nothing(app, owner):
         assert visitor.signs_in(owner.email).status_code == 303
 
 
+@pytest.mark.case(79)
 def test_many_at_once_are_within_memory(app, owner):
     """No more than four hashes of 19 MiB are made at the same moment."""
     most, now, lock = 0, 0, threading.Lock()
@@ -256,6 +264,7 @@ def test_many_at_once_are_within_memory(app, owner):
         ("", "Enter"),
     ],
 )
+@pytest.mark.case(78)
 def test_a_password_that_will_not_do_is_refused(app, owner, password, refusal):
     answer = owner.post("/account/password", page="/account", current=PASSWORD, new=password)
     assert answer.status_code == 400
@@ -273,17 +282,20 @@ def test_a_password_that_will_not_do_is_refused(app, owner, password, refusal):
         " spaces at both ends ",
     ],
 )
+@pytest.mark.case(78)
 def test_any_long_password_does(app, owner, password):
     assert owner.post("/account/password", page="/account", current=PASSWORD, new=password).status_code == 303
     assert Visitor(app).signs_in(owner.email, password).status_code == 303
     assert Visitor(app).signs_in(owner.email, PASSWORD).status_code == 400
 
 
+@pytest.mark.case(78)
 def test_an_accent_may_be_typed_in_two_ways(app, owner):
     owner.post("/account/password", page="/account", current=PASSWORD, new="caf\u00e9 du coin ouvert")
     assert Visitor(app).signs_in(owner.email, "cafe\u0301 du coin ouvert").status_code == 303
 
 
+@pytest.mark.case(79)
 def test_a_huge_password_is_not_hashed(app, owner, monkeypatch):
     hashed = []
     real = members._HASHER
@@ -298,6 +310,7 @@ def test_a_huge_password_is_not_hashed(app, owner, monkeypatch):
     assert max(hashed) <= 128
 
 
+@pytest.mark.case(73, 80)
 def test_a_new_password_ends_the_other_sessions(app, owner):
     other = Visitor(app)
     other.signs_in(owner.email)
@@ -338,6 +351,7 @@ def test_sessions_are_ended_one_by_one(app, owner):
 
 
 @pytest.mark.parametrize("endpoint", ["settings.create_key", "settings.rotate_key", "settings.revoke_key"])
+@pytest.mark.case(87)
 def test_the_password_is_asked_again_after_ten_minutes(app, endpoint):
     here = world(app)
     ages(app, here.owner, minutes=11)
@@ -360,6 +374,7 @@ def path_of(link):
     return "/links/" + link.rpartition("/")[2]
 
 
+@pytest.mark.case(80, 93)
 def test_a_link_works_once(app, owner):
     with app.app_context():
         link = path_of(members.password_link(owner.email))
@@ -380,6 +395,7 @@ def test_a_link_works_once(app, owner):
     assert Visitor(app).signs_in(owner.email, NEW).status_code == 303
 
 
+@pytest.mark.case(80)
 def test_only_the_newest_link_works_and_not_for_ever(app, owner, moved_clock):
     with app.app_context():
         older, newer = (path_of(members.password_link(owner.email)) for _ in range(2))
@@ -425,6 +441,7 @@ def test_no_made_up_link_works(app, token):
     assert Visitor(app).get(f"/links/{token}").status_code == 404
 
 
+@pytest.mark.case(80)
 def test_a_link_is_kept_as_its_hash(app, owner):
     with app.app_context():
         token = members.password_link(owner.email).rpartition("/")[2]
@@ -447,6 +464,7 @@ def test_the_command_line_gives_the_first_link(app):
     assert runner.invoke(args=["user", "reset", "nobody@example.com"]).exit_code == 1
 
 
+@pytest.mark.case(75)
 def test_forgot_says_the_same_to_everyone(app, owner):
     answers = [
         Visitor(app).post("/forgot", page="/sign-in", email=email)
@@ -472,6 +490,7 @@ def test_the_switcher_leads_from_one_workspace_to_another(app, ada, bob, owner):
     assert owner.get("/settings/api-keys/new").status_code == 200
 
 
+@pytest.mark.case(31)
 def test_a_role_holds_from_the_next_request(app, ada):
     admin = person(app, ada.id, "admin")
     assert admin.get("/settings/api-keys/new").status_code == 200
