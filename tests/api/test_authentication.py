@@ -3,14 +3,18 @@
 import hashlib
 import threading
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
 
 from pixel import clock, ids, keys
+from pixel.access import Scope
 from pixel.database import db
-from tests.cast import READ, WRITE, Caller, error, statements
+from tests.cast import READ, WRITE, Caller, Workspace, error, statements
 
 BODY = "a" * 12 + "b" * 32
 
@@ -82,8 +86,10 @@ def test_anything_but_bearer_and_one_key_is_refused_by_its_form(says, header):
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="pixel", error="invalid_request"'
 
 
-def test_the_scheme_that_was_sent_is_named(says):
-    assert "Token" in says("Token abc").json["error"]["message"]
+@pytest.mark.case(3)
+@pytest.mark.parametrize("header", ["Token abc", "Basic YTpi", "Digest username=a", "Negotiate YII"])
+def test_the_scheme_that_was_sent_is_named(says: Callable[..., TestResponse], header: str) -> None:
+    assert header.split()[0] in says(header).json["error"]["message"]
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
@@ -134,6 +140,22 @@ def test_any_one_character_changed_is_known_for_a_typing_error_without_asking_th
         assert asked == []
 
 
+@pytest.mark.case(15)
+def test_a_wrong_secret_takes_the_same_steps_as_an_unknown_id(
+    app: Flask, caller: Caller, says: Callable[..., TestResponse]
+) -> None:
+    known_id = caller.secret.removeprefix("pxl_dev_")[:12]
+    answers, executed = [], []
+    for body in (known_id + "d" * 32, "d" * 44):
+        with statements(app) as sql:
+            answers.append(says(f"Bearer {spelled(body=body)}"))
+        executed.append(sql)
+    assert [error(answer) for answer in answers] == [(401, "invalid_api_key")] * 2
+    assert answers[0].json["error"] == answers[1].json["error"]
+    # A key is found by the hash of the whole, so no statement depends on its id.
+    assert executed[0] == executed[1] != []
+
+
 def test_only_a_key_with_the_right_checksum_is_looked_up(app, says):
     with statements(app) as asked:
         says(f"Bearer {spelled(body='c' * 44)}")
@@ -162,6 +184,23 @@ def test_a_key_of_8_kb_is_refused_without_being_hashed_or_looked_up(app, says, m
 @pytest.mark.case(9)
 def test_a_good_key_elsewhere_than_in_its_header_opens_nothing(caller, nobody, place):
     assert error(nobody.get("/me", **place(caller.secret))) == (401, "missing_authorization")
+
+
+@pytest.mark.case(10)
+def test_a_key_in_another_header_changes_nothing_beside_a_good_one(caller: Caller, bob: Workspace) -> None:
+    """Only Authorization is a credential. A second key in X-Api-Key is a header like any other."""
+    answer = caller.get("/me", headers={"X-Api-Key": bob.key(READ).secret})
+    assert answer.json["data"]["key"]["id"] == caller.key_id
+
+
+@pytest.mark.case(28)
+def test_a_key_without_the_scope_to_manage_keys_makes_none(app: Flask, ada: Workspace) -> None:
+    caller = ada.key(READ, WRITE, Scope.BRAND_READ.value, Scope.BRAND_WRITE.value)
+    wanted = {"name": "wider", "scopes": ["keys:manage", READ, WRITE]}
+    for path in ("/keys", f"/keys/{caller.key_id}/rotate", "/pixel/keys"):
+        assert error(caller.post(path, json=wanted)) in ((404, "not_found"), (403, "insufficient_scope")), path
+    with app.app_context():
+        assert keys.count(ada.id) == 1
 
 
 def test_me_says_who_calls(app, ada, caller):

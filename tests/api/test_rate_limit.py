@@ -4,6 +4,7 @@ import sqlite3
 import threading
 
 import pytest
+from flask import Flask
 
 from pixel import clock, workspaces
 from pixel.access import FAILURES
@@ -53,6 +54,16 @@ def test_the_window_is_fixed_so_refused_calls_do_not_prolong_it(caller):
     first = caller.get("/me").headers["X-RateLimit-Reset"]
     spends(caller, LIMIT - 1)
     assert {caller.get("/me").headers["X-RateLimit-Reset"] for _ in range(5)} == {first}
+
+
+@pytest.mark.case(107)
+def test_waiting_exactly_as_long_as_retry_after_says_is_enough(app: Flask, ada: Workspace, caller: Caller) -> None:
+    spends(caller)
+    wait = int(caller.get("/me").headers["Retry-After"])
+    with sqlite3.connect(f"{app.instance_path}/ratelimit.sqlite") as counts:
+        # The window ends that much sooner, which is the same as waiting.
+        counts.execute("UPDATE counters SET expires = expires - ? WHERE key LIKE ?", (wait, f"%{ada.id}%"))
+    assert caller.get("/me").status_code == 200
 
 
 def test_calls_are_taken_again_when_the_minute_is_over(app, ada, caller):

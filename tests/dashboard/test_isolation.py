@@ -3,12 +3,14 @@
 import re
 import threading
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event
 
 from pixel import keys, members, websites
 from pixel.database import db, transaction
+from pixel.ids import in_time
 from tests.cast import READ, WRITE, load
 from tests.dashboard.world import FORMS, Form, snapshot, world
 from tests.pages import person
@@ -78,6 +80,13 @@ def test_no_page_shows_what_another_workspace_owns(app, theirs, stranger):
     assert seen >= 11
     for path in own:
         assert CANARY not in stranger.owner.get(path + "?key=" + ids["key_id"]).text
+
+
+@pytest.mark.case(34)
+@pytest.mark.xfail(strict=True, reason="The pages have no budget, so ids can be tried without limit.")
+def test_trying_request_ids_one_after_another_is_slowed_down(stranger: SimpleNamespace) -> None:
+    statuses = {stranger.owner.get(f"/requests/{in_time('req_')}").status_code for _ in range(300)}
+    assert statuses == {404, 429}
 
 
 ABOUT_ONE_THING = [name for name, (path, _, _) in FORMS.items() if "{" in path]
