@@ -102,7 +102,7 @@ def test_every_page_and_every_error_page_has_the_strict_policy(
 
 
 @pytest.mark.case(91)
-@pytest.mark.xfail(strict=True, reason="The policy names no endpoint for reports.")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="The policy names no endpoint for reports.")
 def test_the_policy_names_an_endpoint_for_reports(pages: dict[str, TestResponse]) -> None:
     assert {"report-uri", "report-to"} & policy_of(pages["/account"]).keys()
 

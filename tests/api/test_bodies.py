@@ -117,7 +117,9 @@ def test_a_misspelt_field_is_named_with_the_nearest_one_everywhere(app: Flask, d
 
 
 @pytest.mark.case(48)
-@pytest.mark.xfail(strict=True, reason="A field beside the events of a batch is refused without being named.")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="A field beside the events of a batch is refused without being named."
+)
 def test_a_field_beside_the_events_of_a_batch_is_named(desk: Caller) -> None:
     body = {"events": [{**EVENT, "website_id": desk.site}], "evnts": []}
     assert told(desk.post("/pixel/events/batch", json=body)) == {"evnts": ["Unknown field. Did you mean events?"]}
