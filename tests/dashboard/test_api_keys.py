@@ -190,6 +190,20 @@ def test_a_key_is_shown_once_and_kept_nowhere(app, ada, owner):
     assert secret not in "".join(map(str, snapshot(app).values()))
 
 
+@pytest.mark.case(84)
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="HEAD and a prefetch use up the page of a new key.")
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [("HEAD", {}), ("GET", {"Sec-Purpose": "prefetch"}), ("GET", {"Sec-Purpose": "prefetch;prerender"})],
+)
+def test_looking_ahead_does_not_use_up_the_page_of_a_new_key(
+    owner: Visitor, method: str, headers: dict[str, str]
+) -> None:
+    answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})
+    owner.browser.open(answer.location, method=method, headers=headers)
+    assert 'class="secret"' in owner.get(answer.location).text
+
+
 def test_only_its_maker_sees_it(app, ada, owner):
     mate = person(app, ada.id, "owner")
     answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})

@@ -128,7 +128,7 @@ def test_the_session_changes_when_the_password_is_typed_again(app: Flask) -> Non
     ages(app, here.owner, minutes=11)
     before = cookie(here.owner)
     made = Form(here, "settings.create_key").sent(here.owner, password=PASSWORD)
-    assert "pxl_dev_" in here.owner.get(made.location).text
+    assert 'class="secret"' in here.owner.get(made.location).text
     assert cookie(here.owner) != before
     stale = Visitor(app)
     carry(stale, before)
