@@ -43,8 +43,8 @@ def nginx(folder, port, behind):
     return ["nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
 
 
-def caddy(folder, port, behind):
-    """Caddy's command, with the shipped configuration on a port without TLS."""
+def caddy(folder: Path, port: int, behind: int) -> list[str | Path]:
+    """Return Caddy's command for the shipped configuration, on a port without TLS."""
     need("caddy")
     text = (DEPLOY / "Caddyfile").read_text()
     text = text.replace("pixel.example.com {", f"http://127.0.0.1:{port} {{").replace(

@@ -363,7 +363,7 @@ def test_a_password_that_thousands_have_used_is_refused(owner: Visitor, password
 
 
 @pytest.mark.case(79)
-def test_a_huge_password_is_not_hashed(app, owner, monkeypatch):
+def test_a_huge_password_is_not_hashed(app: Flask, owner: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
     real = members._HASHER
 
