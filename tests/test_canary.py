@@ -21,6 +21,7 @@ SHOWN = {"settings.show_secret", "settings.invite", "front.open_link", "front.fo
 
 
 @pytest.mark.last
+@pytest.mark.case(102)
 def test_no_secret_of_this_run_is_anywhere_it_should_not_be(app):
     look_back(app)
 

@@ -255,6 +255,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(make, tmp_path):
 # -- many at once
 
 
+@pytest.mark.case(106)
 def test_a_thousand_parallel_copies_are_one(make):
     client = make()
     copies = [lambda i=i: client.send("one", f"/{i}") for i in range(1000)]
@@ -268,6 +269,7 @@ def test_a_thousand_parallel_copies_are_one(make):
     assert sum(row["value"] for row in series) == 10
 
 
+@pytest.mark.case(107)
 def test_of_200_calls_over_four_workers_exactly_60_pass(make):
     client = make()
     other = client.server.flask("workspace", "create", "Of ordinary limit", "--owner", "other@example.com")
@@ -279,6 +281,7 @@ def test_of_200_calls_over_four_workers_exactly_60_pass(make):
     assert remaining == list(range(60))
 
 
+@pytest.mark.case(17)
 def test_a_revoked_key_is_refused_by_every_worker_at_once(make):
     client = make()
     other = client.server.flask("key", "create", "other", "--workspace", workspace(client), "--scope", "pixel:read")

@@ -133,6 +133,7 @@ def test_numbers_are_shown_to_this_machine_and_private_networks(app, address):
 
 
 @pytest.mark.parametrize("address", [PUBLIC, "2001:4860:4860::8888", "::ffff:8.8.8.8", "", "unix"])
+@pytest.mark.case(103)
 def test_numbers_are_not_there_for_others(app, address):
     assert error(asked(app, "/metrics", address)) == (404, "not_found")
 
@@ -235,6 +236,7 @@ def test_files_that_were_set_aside_are_counted(app):
             path.unlink()
 
 
+@pytest.mark.case(102)
 def test_no_number_tells_whose_it_is(app, caller, ada):
     caller.sends(ada.site, visitor_id="somebody", path="/somewhere")
     text = asked(app, "/metrics").text

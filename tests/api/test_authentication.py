@@ -3,14 +3,18 @@
 import hashlib
 import threading
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
 
 from pixel import clock, ids, keys
+from pixel.access import Scope
 from pixel.database import db
-from tests.cast import READ, WRITE, Caller, error, statements
+from tests.cast import READ, WRITE, Caller, Workspace, error, statements
 
 BODY = "a" * 12 + "b" * 32
 
@@ -43,6 +47,7 @@ def test_as_many_first_calls_of_a_key_as_there_are_connections_do_not_wait_for_e
     assert [answer.status_code for answer in answers] == [200] * calls
 
 
+@pytest.mark.case(1)
 def test_no_key_is_no_way_in(nobody):
     response = nobody.get("/me")
     assert error(response) == (401, "missing_authorization")
@@ -73,6 +78,7 @@ def test_no_key_is_no_way_in(nobody):
         ", ".join(["Bearer " + spelled()] * 2),
     ],
 )
+@pytest.mark.case(3, 4, 5)
 def test_anything_but_bearer_and_one_key_is_refused_by_its_form(says, header):
     response = says(header)
     assert error(response) == (401, "invalid_authorization_format")
@@ -80,11 +86,14 @@ def test_anything_but_bearer_and_one_key_is_refused_by_its_form(says, header):
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="pixel", error="invalid_request"'
 
 
-def test_the_scheme_that_was_sent_is_named(says):
-    assert "Token" in says("Token abc").json["error"]["message"]
+@pytest.mark.case(3)
+@pytest.mark.parametrize("header", ["Token abc", "Basic YTpi", "Digest username=a", "Negotiate YII"])
+def test_the_scheme_that_was_sent_is_named(says: Callable[..., TestResponse], header: str) -> None:
+    assert header.split()[0] in says(header).json["error"]["message"]
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+@pytest.mark.case(2)
 def test_the_scheme_may_be_in_any_case(caller, says, scheme):
     assert says(f"{scheme} {caller.secret}").status_code == 200
 
@@ -113,6 +122,7 @@ def test_the_scheme_may_be_in_any_case(caller, says, scheme):
         ("pxl_dev_" + "/" * 50, {"hint": "truncated_or_mistyped"}),
     ],
 )
+@pytest.mark.case(6, 19)
 def test_a_key_that_is_not_ours_is_refused_with_a_hint_where_one_can_be_told(says, secret, details):
     response = says(f"Bearer {secret}")
     assert error(response) == (401, "invalid_api_key")
@@ -120,6 +130,7 @@ def test_a_key_that_is_not_ours_is_refused_with_a_hint_where_one_can_be_told(say
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="pixel", error="invalid_token"'
 
 
+@pytest.mark.case(14)
 def test_any_one_character_changed_is_known_for_a_typing_error_without_asking_the_database(app, caller, says):
     with statements(app) as asked:
         for place in range(len(caller.secret)):
@@ -129,12 +140,29 @@ def test_any_one_character_changed_is_known_for_a_typing_error_without_asking_th
         assert asked == []
 
 
+@pytest.mark.case(15)
+def test_a_wrong_secret_takes_the_same_steps_as_an_unknown_id(
+    app: Flask, caller: Caller, says: Callable[..., TestResponse]
+) -> None:
+    known_id = caller.secret.removeprefix("pxl_dev_")[:12]
+    answers, executed = [], []
+    for body in (known_id + "d" * 32, "d" * 44):
+        with statements(app) as sql:
+            answers.append(says(f"Bearer {spelled(body=body)}"))
+        executed.append(sql)
+    assert [error(answer) for answer in answers] == [(401, "invalid_api_key")] * 2
+    assert answers[0].json["error"] == answers[1].json["error"]
+    # A key is found by the hash of the whole, so no statement depends on its id.
+    assert executed[0] == executed[1] != []
+
+
 def test_only_a_key_with_the_right_checksum_is_looked_up(app, says):
     with statements(app) as asked:
         says(f"Bearer {spelled(body='c' * 44)}")
         assert any("api_keys" in statement for statement in asked)
 
 
+@pytest.mark.case(11)
 def test_a_key_of_8_kb_is_refused_without_being_hashed_or_looked_up(app, says, monkeypatch):
     monkeypatch.setattr(keys.hashlib, "sha256", None)
     with statements(app) as asked:
@@ -153,8 +181,26 @@ def test_a_key_of_8_kb_is_refused_without_being_hashed_or_looked_up(app, says, m
         lambda key: {"headers": {"Proxy-Authorization": f"Bearer {key}"}},
     ],
 )
+@pytest.mark.case(9)
 def test_a_good_key_elsewhere_than_in_its_header_opens_nothing(caller, nobody, place):
     assert error(nobody.get("/me", **place(caller.secret))) == (401, "missing_authorization")
+
+
+@pytest.mark.case(10)
+def test_a_key_in_another_header_changes_nothing_beside_a_good_one(caller: Caller, bob: Workspace) -> None:
+    """Only Authorization is a credential. A second key in X-Api-Key is a header like any other."""
+    answer = caller.get("/me", headers={"X-Api-Key": bob.key(READ).secret})
+    assert answer.json["data"]["key"]["id"] == caller.key_id
+
+
+@pytest.mark.case(28)
+def test_a_key_without_the_scope_to_manage_keys_makes_none(app: Flask, ada: Workspace) -> None:
+    caller = ada.key(READ, WRITE, Scope.BRAND_READ.value, Scope.BRAND_WRITE.value)
+    wanted = {"name": "wider", "scopes": ["keys:manage", READ, WRITE]}
+    for path in ("/keys", f"/keys/{caller.key_id}/rotate", "/pixel/keys"):
+        assert error(caller.post(path, json=wanted)) in ((404, "not_found"), (403, "insufficient_scope")), path
+    with app.app_context():
+        assert keys.count(ada.id) == 1
 
 
 def test_me_says_who_calls(app, ada, caller):
@@ -171,6 +217,7 @@ def test_me_says_who_calls(app, ada, caller):
     assert caller.secret not in caller.get("/me").text
 
 
+@pytest.mark.case(17)
 def test_a_revoked_key_is_refused_on_its_very_next_call(ada, caller):
     assert caller.get("/me").status_code == 200
     ada.revoke(caller)
@@ -181,6 +228,7 @@ def test_a_revoked_key_is_refused_on_its_very_next_call(ada, caller):
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
 
 
+@pytest.mark.case(16)
 def test_a_key_ends_when_it_expires(ada, moved_clock):
     end = clock.now() + timedelta(hours=1)
     caller = ada.key(READ, expires_at=end)
@@ -197,6 +245,7 @@ def code(caller):
     return caller.get("/me").json.get("error", {}).get("code", "")
 
 
+@pytest.mark.case(18)
 def test_a_rotated_key_works_until_an_hour_after_the_first_use_of_the_new_one(ada, caller, moved_clock):
     new = ada.rotate(caller, overlap="1h")
     moved_clock.forward(days=5)
@@ -227,6 +276,7 @@ def test_rotating_without_an_overlap_ends_the_old_key_at_once(ada, caller):
     assert (code(caller), code(new)) == ("api_key_revoked", "")
 
 
+@pytest.mark.case(18)
 def test_a_second_rotation_ends_the_first(ada, caller):
     first = ada.rotate(caller, overlap="24h")
     second = ada.rotate(caller, overlap="24h")
@@ -252,6 +302,7 @@ def test_a_successor_has_the_name_and_restriction_and_chosen_scopes_of_the_old_k
     assert ada.rotate(old, add=[WRITE], drop=[READ]).get("/me").json["data"]["key"]["scopes"] == [WRITE]
 
 
+@pytest.mark.case(25)
 def test_other_websites_do_not_exist_for_a_restricted_key(ada):
     other = ada.website("other.example")
     caller = ada.key(READ, WRITE, website_ids=[ada.site])
@@ -276,6 +327,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 @pytest.mark.parametrize("scopes", [(), "all but the one", ("brand:read", "brand:write")])
+@pytest.mark.case(27)
 def test_a_route_is_closed_to_a_key_without_its_scope(ada, method, path, scope, scopes):
     has = [s for s in (READ, WRITE) if s != scope] if scopes == "all but the one" else list(scopes)
     caller = ada.key(*has)
@@ -317,6 +369,7 @@ def test_a_refused_scope_says_where_the_budget_stands_too(ada):
     assert ada.key().post("/pixel/events").headers["X-RateLimit-Remaining"] == "999999"
 
 
+@pytest.mark.case(19)
 def test_two_servers_of_other_environments_do_not_take_each_others_keys(app, caller, monkeypatch):
     monkeypatch.setitem(app.config, "PIXEL_ENV", "live")
     assert Caller(app, caller.secret).get("/me").json["error"]["details"] == {

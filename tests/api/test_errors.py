@@ -131,6 +131,7 @@ def test_an_unknown_address_is_404_in_the_envelope_and_needs_no_key(app, method,
 @pytest.mark.parametrize(
     "path", ["/nope", "/.git/config", "/.env", "/server-status", "/console", "/API/v1/me", "//api/v1/me"]
 )
+@pytest.mark.case(103)
 def test_elsewhere_an_unknown_address_is_a_page_with_the_same_code_and_id(app, path):
     response = app.test_client().open(base_url="http://localhost", path=path)
     assert response.status_code == 404
@@ -161,6 +162,7 @@ METHODS = {
 
 @pytest.mark.parametrize("path", METHODS)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"])
+@pytest.mark.case(64)
 def test_another_method_is_405_with_the_ones_that_are_allowed(nobody, path, method):
     response = nobody.call(method, path)
     if method in METHODS[path]:
@@ -180,6 +182,7 @@ def test_the_address_of_batches_is_also_that_of_an_event_of_this_name(caller):
 
 
 @pytest.mark.parametrize("path", ["/me", "/pixel/websites", "/pixel/metrics", "/pixel/metrics/nope", "/nope"])
+@pytest.mark.case(64)
 def test_head_is_get_without_the_body(someone, path):
     got, head = someone.get(path), someone.call("HEAD", path)
     assert head.data == b""
@@ -189,11 +192,13 @@ def test_head_is_get_without_the_body(someone, path):
 
 
 @pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+@pytest.mark.case(62)
 def test_a_method_cannot_be_overridden(someone, header):
     assert someone.get("/me", headers={header: "DELETE"}).status_code == 200
     assert someone.get("/me?_method=DELETE").status_code == 400
 
 
+@pytest.mark.case(65)
 def test_another_origin_is_told_nothing(caller):
     for origin in ("null", "https://evil.example"):
         headers = caller.get("/me", headers={"Origin": origin}).headers
@@ -220,6 +225,7 @@ def test_a_strange_host_is_no_500(app, host):
 @pytest.mark.parametrize(
     ("path", "limit"), [("/pixel/events", 1 << 20), ("/pixel/events/batch", 10 << 20), ("/nope", 1 << 20)]
 )
+@pytest.mark.case(45)
 def test_a_body_over_the_limit_is_refused_before_it_is_read(nobody, path, limit):
     unread = io.BytesIO(b"{}")
     sent = {"wsgi.input": unread, "CONTENT_LENGTH": str(limit + 1), "CONTENT_TYPE": JSON}
@@ -234,6 +240,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(nobody, path, limit)
     [("/pixel/events", 1 << 20, JSON), ("/pixel/events/batch", 10 << 20, JSON),
      ("/pixel/events/batch", 10 << 20, "application/x-ndjson")],
 )  # fmt: skip
+@pytest.mark.case(45)
 def test_a_body_without_a_length_is_refused_past_the_limit(ada, caller, path, limit, type_):
     line = b'{"website_id": "%s", "name": "pageview", "path": "/lost"}\n' % ada.site.encode()
     body = (line + b" " * (limit - 2 * len(line))) + line * 2
@@ -243,6 +250,7 @@ def test_a_body_without_a_length_is_refused_past_the_limit(ada, caller, path, li
     assert response.json["error"]["details"] == {"limit_bytes": limit}
 
 
+@pytest.mark.case(45)
 def test_a_body_that_ends_early_is_invalid(caller):
     response = caller.post("/pixel/events", input_stream=io.BytesIO(b"{}"), content_length=100, content_type=JSON)
     assert error(response) == (400, "invalid_body")
@@ -265,6 +273,7 @@ def test_a_body_that_ends_early_is_invalid(caller):
         {"Content-Type": JSON, "Content-Encoding": "br"},
     ],
 )
+@pytest.mark.case(42)
 def test_a_post_must_say_that_it_is_json(someone, headers):
     for path in ("/pixel/events", "/pixel/identify"):
         response = someone.post(path, data=b"{}", headers=headers)
@@ -448,6 +457,7 @@ def test_an_unchanged_or_partial_file_has_an_id_too(app):
      ("<svg onload=alert(1)>", False), ('{"a": 1}', False), ("\x1b[31mred", False), ("\u00e9", False), ("a\tb", False),
      ("req_00000000000000000000000000", True), ("a;b", False), ("%0d%0aX-Evil: 1", False)],
 )  # fmt: skip
+@pytest.mark.case(56)
 def test_the_someones_own_id_is_kept_if_well_formed_and_never_answered(someone, sent, kept):
     for path in ("/me", "/nope"):
         response = someone.get(path, headers={"X-Request-Id": sent})

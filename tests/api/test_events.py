@@ -195,6 +195,7 @@ def paths(app, site):
     return [row["path"] for row in stored(app, site)]
 
 
+@pytest.mark.case(106)
 def test_an_event_id_counts_once_within_24_hours_and_the_first_wins(app, ada, caller, moved_clock):
     caller.sends(ada.site, event_id="e", path="/first")
     caller.sends(ada.site, event_id="e", path="/again-at-once")

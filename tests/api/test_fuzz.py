@@ -4,6 +4,7 @@ import gzip
 import json
 from urllib.parse import quote
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,7 @@ headers = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.case(111)
 def test_nothing_that_is_sent_breaks_anything(app):
     workspace = Workspace(app, "fuzz.example")
     callers = {"key": workspace.key(READ, WRITE), "reader": workspace.key(READ), "nobody": Caller(app)}

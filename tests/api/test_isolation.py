@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixel import metrics, pipes
-from tests.cast import NEEDED, READ, WRITE, error, load
+from pixel import database, metrics, pipes
+from tests.cast import NEEDED, READ, WRITE, Caller, error, load, statements
 
 CANARY = "canary-of-bob"
 MISSING = {"site": "admx_00000000000000", "event": "00000000000000000", "visitor": "0000000000000"}
@@ -80,6 +81,7 @@ def bare(response, ids):
 
 
 @pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.case(20, 23)
 def test_what_another_owns_is_answered_byte_for_byte_like_what_is_not_there(app, other, loaded):
     caller, ids = other
     if loaded:
@@ -96,6 +98,31 @@ def test_what_another_owns_is_answered_byte_for_byte_like_what_is_not_there(app,
         assert bare(theirs, ids) == bare(missing, MISSING), (method, path, options)
         refused += 1
     assert refused >= 10
+
+
+@pytest.mark.case(20)
+def test_what_another_owns_takes_the_same_statements_as_what_is_not_there(
+    app: Flask, other: tuple[Caller, dict[str, str]]
+) -> None:
+    """The time of an answer must not tell whether the thing exists elsewhere."""
+    caller, ids = other
+    load(app)
+    assert caller.get("/me").status_code == 200
+    compared = 0
+    for (method, path, options), (_, missing_path, missing_options) in zip(
+        calls(app, ids), calls(app, MISSING), strict=True
+    ):
+        executed = []
+        for one_path, one_options in ((path, options), (missing_path, missing_options)):
+            for memory in database._memories.values():
+                memory.found.clear()
+            with statements(app) as sql:
+                answer = caller.call(method, one_path, **one_options)
+            executed.append(sql)
+        if answer.status_code != 200:
+            assert executed[0] == executed[1], (method, path)
+            compared += 1
+    assert compared >= 10
 
 
 def test_nothing_of_another_appears_in_any_list_or_report(app, other):

@@ -89,6 +89,7 @@ def test_a_workspace_without_websites_gives_no_rows(app, ada):
      ("xyz", None), ("_hidden", None), ("p_top_pages.sql", "p_top_pages"), ("'; DROP TABLE events; --", None),
      ("p_top_pages\x00", "p_top_pages"), ("ü" * 500, None), ("__class__", None), ("..", None)],
 )  # fmt: skip
+@pytest.mark.case(52)
 def test_an_unknown_report_is_told_with_the_nearest(desk, pipe, near):
     response = desk.get(f"/pixel/metrics/{quote(pipe)}")
     assert error(response) == (400, "invalid_pipe")
@@ -143,6 +144,7 @@ def test_a_good_parameter_is_taken_and_told_back(desk, name, values):
         ("oops", ["", "x"]),
     ],
 )  # fmt: skip
+@pytest.mark.case(52, 54)
 def test_a_bad_parameter_is_named(desk, name, values):
     for value in values:
         assert list(told(desk.get(TOP, query_string={name: value}))) == [name], value
@@ -349,6 +351,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.case(52)
 def test_hostile_values_are_plain_data_wherever_they_stand(app, ada, caller):
     events = [{"website_id": ada.site, "name": "pageview", "path": value, "title": value} for value in HOSTILE]
     goals = [
@@ -370,6 +373,7 @@ UNSENDABLE = ["\x00", "a\x00b", "\n", "\t", "\r\n", "\x1b[31m", "\ufeff", "\x7f"
 
 
 @pytest.mark.parametrize("name", metrics.FILTERS)
+@pytest.mark.case(52)
 def test_no_value_of_a_filter_breaks_a_report(desk, name):
     values = UNSENDABLE + HOSTILE
     for pipe in ("p_traffic_sources", "p_events_catalog"):

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 
 import pytest
+from flask import Flask
 
 from pixel import clock, workspaces
 from pixel.access import FAILURES
@@ -34,6 +35,7 @@ def minute_passes(app, whose):
     assert moved == 1
 
 
+@pytest.mark.case(107)
 def test_the_sixty_first_call_of_a_minute_is_refused(caller):
     left = [int(caller.get("/me").headers["X-RateLimit-Remaining"]) for _ in range(LIMIT)]
     assert left == list(range(LIMIT - 1, -1, -1))
@@ -54,6 +56,16 @@ def test_the_window_is_fixed_so_refused_calls_do_not_prolong_it(caller):
     assert {caller.get("/me").headers["X-RateLimit-Reset"] for _ in range(5)} == {first}
 
 
+@pytest.mark.case(107)
+def test_waiting_exactly_as_long_as_retry_after_says_is_enough(app: Flask, ada: Workspace, caller: Caller) -> None:
+    spends(caller)
+    wait = int(caller.get("/me").headers["Retry-After"])
+    with sqlite3.connect(f"{app.instance_path}/ratelimit.sqlite") as counts:
+        # The window ends that much sooner, which is the same as waiting.
+        counts.execute("UPDATE counters SET expires = expires - ? WHERE key LIKE ?", (wait, f"%{ada.id}%"))
+    assert caller.get("/me").status_code == 200
+
+
 def test_calls_are_taken_again_when_the_minute_is_over(app, ada, caller):
     spends(caller)
     assert caller.get("/me").status_code == 429
@@ -63,6 +75,7 @@ def test_calls_are_taken_again_when_the_minute_is_over(app, ada, caller):
     assert response.headers["X-RateLimit-Remaining"] == "59"
 
 
+@pytest.mark.case(107)
 def test_all_keys_and_routes_of_a_workspace_share_one_budget(ada, caller):
     others = [ada.key(), ada.key(READ), ada.key(WRITE)]
     spends(caller, LIMIT - 6)
@@ -85,6 +98,7 @@ def test_a_batch_is_one_call(ada, caller):
     assert response.headers["X-RateLimit-Remaining"] == "59"
 
 
+@pytest.mark.case(107)
 def test_workspaces_do_not_spend_each_others_budget(caller, bob):
     spends(caller)
     assert caller.get("/me").status_code == 429
@@ -103,6 +117,7 @@ def test_a_workspaces_own_limit_is_in_force_at_once(app, ada, caller):
     assert response.json["data"]["workspace"]["rate_limit"] == 1000
 
 
+@pytest.mark.case(107)
 def test_of_200_calls_at_once_exactly_60_pass(app, ada):
     secret = ada.key().secret
     statuses = []

@@ -1,14 +1,16 @@
 """Query tokens: what a browser may ask with one, and for how long."""
 
 import base64
+import hmac
 import json
 from datetime import timedelta
 
 import jwt
 import pytest
+from flask import Flask
 
 from pixel import clock, tokens
-from tests.cast import READ, WRITE, Caller, error, load
+from tests.cast import READ, WRITE, Caller, addresses, error, load
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def ask(app, token, pipe="p_top_pages", address="10.9.9.9", headers=(), **query)
     return app.test_client().get(path, query_string=given, headers=dict(headers), environ_base={"REMOTE_ADDR": address})
 
 
+@pytest.mark.case(65)
 def test_a_token_answers_as_the_report_does_without_the_envelope(app, ada, caller, reader):
     caller.sends(ada.site, path="/a")
     load(app)
@@ -196,6 +199,7 @@ def forged(token, header=None, secret=None, drop=(), **claims):
     ],
     ids=range(19),
 )
+@pytest.mark.case(99)
 def test_no_made_up_token_works(app, reader, make, request):
     token = mint(reader)["token"]
     with app.app_context():
@@ -203,6 +207,61 @@ def test_no_made_up_token_works(app, reader, make, request):
     address = f"10.9.8.{request.node.callspec.indices['make'] + 1}"
     refused = ask(app, make(token, secret) or "-", address=address)
     assert error(refused) == (401, "jwt_invalid")
+
+
+@pytest.mark.case(99)
+@pytest.mark.parametrize("algorithm", ["none", "None", "nOnE", "HS384", "HS512", "RS256", "ES256", "", None, 5])
+def test_a_token_names_no_algorithm_of_its_own(app: Flask, reader: Caller, algorithm: object) -> None:
+    """An attacker who chooses the algorithm could sign with nothing, or with a public key as a secret."""
+    token = mint(reader)["token"]
+    with app.app_context():
+        secret = tokens._secret()
+    content = f"{encoded({'alg': algorithm, 'typ': 'JWT'})}.{token.split('.')[1]}"
+    for digest in ("sha256", "sha384", "sha512"):
+        signature = base64.urlsafe_b64encode(hmac.digest(secret, content.encode(), digest)).rstrip(b"=").decode()
+        refused = ask(app, f"{content}.{signature}", address=next(addresses))
+        assert error(refused) == (401, "jwt_invalid")
+
+
+@pytest.mark.case(99)
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"kid": "../../../../dev/null"},
+        {"kid": "x' UNION SELECT 'secret'--"},
+        {"kid": "http://127.0.0.1/key"},
+        {"jku": "http://127.0.0.1/keys.json"},
+        {"x5u": "http://127.0.0.1/key.pem"},
+        {"jwk": {"kty": "oct", "k": base64.urlsafe_b64encode(b"x" * 40).decode()}},
+        {"x5c": ["MIIB"]},
+    ],
+    ids=lambda header: next(iter(header)),
+)
+def test_a_token_brings_no_key_of_its_own(app: Flask, reader: Caller, header: dict[str, object]) -> None:
+    token = forged(mint(reader)["token"], header, secret="x" * 40)
+    assert error(ask(app, token, address=next(addresses))) == (401, "jwt_invalid")
+
+
+@pytest.mark.case(99)
+def test_a_token_holds_only_between_its_own_times(app: Flask, reader: Caller) -> None:
+    token, now = mint(reader)["token"], int(clock.seconds())
+    with app.app_context():
+        secret = tokens._secret()
+    for claims, code in (
+        ({"exp": now - 1}, "jwt_expired"),
+        ({"exp": -1}, "jwt_expired"),
+        ({"nbf": now + 61}, "jwt_invalid"),
+        ({"aud": ["other"]}, "jwt_invalid"),
+        ({"aud": None}, "jwt_invalid"),
+        ({"iss": ""}, "jwt_invalid"),
+    ):
+        refused = ask(app, forged(token, secret=secret, **claims), address=next(addresses))
+        assert error(refused) == (401, code), claims
+
+
+def encoded(part: dict[str, object]) -> str:
+    """Return a part of a token."""
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
 
 
 def unsigned(token):

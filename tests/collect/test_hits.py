@@ -59,6 +59,7 @@ def test_the_domain_and_all_below_it_may_send(browser, origin):
     ["https://bob.example", "https://evilada.example", "https://ada.example.evil.example", "null", "x", "https://", None,
      "https://[", "javascript:ada.example", "file://", "https://ada.example@evil.example", "http://" + "a" * 5000],
 )  # fmt: skip
+@pytest.mark.case(65)
 def test_pages_of_other_sites_are_dropped_by_reason(app, ada, browser, origin):
     answer = browser.sends(origin=origin)
     assert fate(answer) == {"status": "filtered", "reason": "origin"}

@@ -31,6 +31,7 @@ def test_every_form_is_here(app):
 
 @pytest.mark.parametrize("endpoint", FORMS)
 @pytest.mark.parametrize("token", ["missing", "empty", "wrong", "foreign", "stale"])
+@pytest.mark.case(82, 83)
 def test_only_our_page_can_send_it(app, here, endpoint, token, monkeypatch):
     visitor, form = sender(here, endpoint), Form(here, endpoint)
     tokens = {"empty": "", "wrong": "x" * 80, "foreign": form.token(here.mate) if endpoint in FOR_ALL else "y"}
@@ -53,6 +54,7 @@ def test_only_our_page_can_send_it(app, here, endpoint, token, monkeypatch):
 @pytest.mark.parametrize(
     "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
 )
+@pytest.mark.case(82, 83)
 def test_no_other_site_can_send_it(app, here, endpoint, headers):
     visitor, form = sender(here, endpoint), Form(here, endpoint)
     values = {"csrf_token": form.token(visitor), **form.fields}
@@ -65,6 +67,7 @@ def test_no_other_site_can_send_it(app, here, endpoint, headers):
 
 @pytest.mark.parametrize("endpoint", FORMS)
 @pytest.mark.parametrize("field", ["workspace_id", "user_id", "expires_at", "is_admin", "support", "hash", "scopes[]"])
+@pytest.mark.case(29, 48)
 def test_what_it_does_not_ask_for_is_refused(app, here, endpoint, field):
     visitor, form = sender(here, endpoint), Form(here, endpoint)
     values = {"csrf_token": form.token(visitor), **form.fields, field: "1"}
@@ -90,6 +93,7 @@ def test_nobody_sends_it_without_signing_in(app, here, endpoint):
 
 
 @pytest.mark.parametrize("endpoint", [e for e in SIGNED_IN if e not in FOR_ALL])
+@pytest.mark.case(24)
 def test_a_viewer_changes_nothing(app, here, endpoint):
     form = Form(here, endpoint)
     before = snapshot(app)
@@ -102,6 +106,7 @@ def test_a_viewer_changes_nothing(app, here, endpoint):
 
 
 @pytest.mark.parametrize("endpoint", FORMS)
+@pytest.mark.case(85)
 def test_it_does_what_it_says_and_sent_twice_no_more(app, endpoint):
     here = world(app)
     here.agent = person(app, here.workspace.id, "owner", support=True)
@@ -126,6 +131,7 @@ def test_it_does_what_it_says_and_sent_twice_no_more(app, endpoint):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.case(84)
 def test_looking_changes_nothing(app, here, method):
     """No address changes anything when it is only looked at, be it by a link checker or a prefetch."""
     ids = {**vars(here), "mate": here.mate.user_id}

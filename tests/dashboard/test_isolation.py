@@ -3,12 +3,14 @@
 import re
 import threading
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event
 
 from pixel import keys, members, websites
 from pixel.database import db, transaction
+from pixel.ids import in_time
 from tests.cast import READ, WRITE, load
 from tests.dashboard.world import FORMS, Form, snapshot, world
 from tests.pages import person
@@ -60,6 +62,7 @@ def without_ids(text, *things):
     return re.sub(r'(name="csrf_token" value)="[^"]*"', r"\1", text)
 
 
+@pytest.mark.case(24, 34)
 def test_no_page_shows_what_another_workspace_owns(app, theirs, stranger):
     ids, seen = ids_of(theirs), 0
     own = {path for rule, path in pages_of(app, ids) if "<" not in rule.rule}
@@ -79,10 +82,20 @@ def test_no_page_shows_what_another_workspace_owns(app, theirs, stranger):
         assert CANARY not in stranger.owner.get(path + "?key=" + ids["key_id"]).text
 
 
+@pytest.mark.case(34)
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="The pages have no budget, so ids can be tried without limit."
+)
+def test_trying_request_ids_one_after_another_is_slowed_down(stranger: SimpleNamespace) -> None:
+    statuses = {stranger.owner.get(f"/requests/{in_time('req_')}").status_code for _ in range(300)}
+    assert statuses == {404, 429}
+
+
 ABOUT_ONE_THING = [name for name, (path, _, _) in FORMS.items() if "{" in path]
 
 
 @pytest.mark.parametrize("endpoint", sorted(set(ABOUT_ONE_THING) - {"settings.end_session", "front.follow_link"}))
+@pytest.mark.case(24)
 def test_no_form_changes_what_another_workspace_owns(app, theirs, stranger, endpoint):
     form = Form(theirs, endpoint)
     token = Form(stranger, "settings.end_other_sessions").token(stranger.owner)
@@ -253,6 +266,7 @@ def test_lists_are_paged(app):
 @pytest.mark.parametrize("query", ["page=0", "page=-1", "page=999999999999999999999", "page=x", "state=nothing", "before=x",
                                    "before=%00", "hours=1e9", "status=4%27", "code=%00", "key=%F0%9F%98%80", "route=%ED%A0%80",
                                    "action=x", "add=x", "page=9&page=8", "before=" + "9" * 5000])  # fmt: skip
+@pytest.mark.case(52, 54)
 def test_what_makes_no_sense_in_an_address_is_no_error(app, stranger, query):
     for path in (
         "/settings/api-keys",

@@ -130,6 +130,7 @@ def test_a_call_without_a_key_is_found_by_support(app, nobody, agent, owner):
     assert owner.get(f"/requests/{request_id}").status_code == 404
 
 
+@pytest.mark.case(32)
 def test_each_look_up_is_told_to_the_workspace(app, ada, bob, owner, agent):
     request_id, _ = request_of(ada.key(READ))
     looks_up(agent, request_id, "ticket 1")
@@ -142,6 +143,7 @@ def test_each_look_up_is_told_to_the_workspace(app, ada, bob, owner, agent):
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "ab", "x" * 201, "a\0b", "a\nb"])
+@pytest.mark.case(32)
 def test_without_a_reason_nothing_is_seen(app, ada, agent, reason):
     request_id, _ = request_of(ada.key(READ))
     answer = agent.post("/support", wanted=request_id, reason=reason)
@@ -174,6 +176,7 @@ def test_the_reason_is_remembered_for_the_next_look_up(app, ada, agent):
     assert request_id in agent.get("/support").text
 
 
+@pytest.mark.case(32)
 def test_who_is_not_support_finds_no_such_page(app, ada, owner):
     request_id, _ = request_of(ada.key(READ))
     for path in ("/support", f"/support/requests/{request_id}", "/support/keys/x", "/support/users/x"):
@@ -266,6 +269,7 @@ def made(milliseconds, last="d"):
     return "req_" + digits[:-1] + last
 
 
+@pytest.mark.case(32)
 def test_a_missing_request_says_which_it_is(app, owner, agent, monkeypatch):
     from pixel import clock
 

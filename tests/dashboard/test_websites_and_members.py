@@ -223,6 +223,7 @@ def test_the_last_owner_stays(app, ada):
     assert here.owner.post(f"{own}/remove", page=own).status_code == 400
 
 
+@pytest.mark.case(22)
 def test_keys_of_a_removed_member_go_on_working(app, ada, owner):
     """Keys belong to the workspace: an integration must not stop because somebody has left."""
     mate = person(app, ada.id, "admin")
