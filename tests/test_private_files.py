@@ -44,8 +44,15 @@ def use(server, website, key):
     assert httpx.get(server.url + "/readyz").status_code == 200
 
 
-def test_everything_is_private_under_the_widest_umask(tmp_path):
-    server = Server(tmp_path / "parent/instance", umask=0)
+@pytest.fixture
+def short_path():
+    """A folder whose path leaves room for a socket's name, which has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_everything_is_private_under_the_widest_umask(tmp_path, short_path):
+    server = Server(short_path / "parent/instance", umask=0)
     server.log = tmp_path / "log"
     server.flask("db", "upgrade")
     workspace = server.flask("workspace", "create", "Test", "--owner", "owner@example.com")
