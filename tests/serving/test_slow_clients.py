@@ -32,7 +32,8 @@ def place(tmp_path_factory):
 def connections(server):
     """How many connections the server holds open (established, or closed by the client alone)."""
     port = f":{server.port:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6") if Path(f"/proc/net/{name}").exists()]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     return sum(local.endswith(port) and state in ("01", "08") for _, local, _, state, *_ in rows)
 
 

@@ -1,11 +1,12 @@
 """Requests that a proxy could read differently are refused: repeated headers, Host, and paths in other spellings."""
 
 import json
+import re
 import socket
 
 import pytest
 
-from tests.server import Server
+from tests.server import Server, until
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,34 @@ def test_a_method_that_a_route_lacks_is_refused_in_any_form_of_target(server, fo
 )
 def test_a_target_without_a_route_is_not_found(server, method, target):
     assert ask(server, target, method=method)[0] == 404
+
+
+@pytest.mark.case(59)
+def test_a_header_name_with_underscores_is_dropped(server):
+    """`X_Request_Id` would become the same WSGI variable as `X-Request-Id`."""
+    status, headers, _ = ask(server, "/docs", "X_Request_Id: twin", "User_Agent: twin", "Content_Length: 5")
+    assert status == 200
+    until(lambda: server.flask("request", "show", headers["x-request-id"], check=False).returncode == 0, 20)
+    row = json.loads(server.flask("request", "show", headers["x-request-id"]))
+    assert (row["client_request_id"], row["user_agent"]) == ("", "")
+
+
+@pytest.mark.case(70)
+@pytest.mark.parametrize(
+    ("target", "field", "status"),
+    [
+        ("/no-such-page", "Accept: text/html", 404),
+        ("/api/v1/no-such-route", "Accept: */*", 404),
+        ("/api/v1/me", "Host: again", 400),
+        ("/api/v1/me", "A header without a colon", 400),
+        ("/api/v1/me", "X-Filler: " + "x" * 9000, 431),
+        ("/" + "x" * 9000, "Accept: */*", 414),
+        ("/sign-in", "Expect: nothing", 417),
+        ("/api/event", "Transfer-Encoding: gzip", 501),
+    ],
+)
+def test_no_error_names_a_version_of_the_software(server, target, field, status):
+    answer = ask(server, target, field)
+    assert answer[0] == status
+    text = f"{answer[1]} {answer[2]}"
+    assert not re.search(r"(gunicorn|werkzeug|flask|python|chdb|clickhouse)[/ ]?v?\d", text, re.IGNORECASE)
