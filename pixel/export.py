@@ -21,8 +21,8 @@ PERIODS = {"day": "toDate(timestamp, {timezone:String})", "month": "toStartOfMon
 #: How long after a period's end its events may still be on their way into the warehouse.
 LATE_SECONDS = 3600
 _APART = ".unfinished-"
-#: What a spreadsheet takes for the beginning of a formula, as RE2 reads it: a tab or a line break, or one of = + - @
-#: after any white space and invisible characters. The small and full-width forms of the signs work like the signs.
+#: The beginning of a formula in a spreadsheet, as an RE2 pattern: a tab or a line break, or one of = + - @ after any
+#: white space and invisible characters. The small and full-width forms of the signs work like the ASCII ones.
 _FORMULA = r"^([\t\r\n]|[\pZ\pC]*[=+@＝＋－＠﹢﹣﹦﹫-])"
 #: Types of columns whose cells are text. The maps in `props` are written as JSON, which starts with a brace.
 _TEXT_TYPE = r"(LowCardinality\()?(Nullable\()?(String|FixedString\(\d+\))\)*"
