@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, ForeignKey, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pixel import clock, ids
+from pixel import clock, foreign_text, ids
 from pixel.database import Moment, db, transaction
 
 #: Every action, in words that follow the name of who did it.
@@ -110,12 +110,9 @@ def look_ups_of(actor, most=10):
     return sorted(once.values(), key=lambda entry: entry.id, reverse=True)[:most]
 
 
-def checked_reason(reason):
-    """The reason of a look-up as it is kept. Raises ValueError."""
-    reason = reason.strip()
-    if not 3 <= len(reason) <= 200 or not reason.isprintable():
-        raise ValueError("A reason has 3 to 200 printable characters.")
-    return reason
+def checked_reason(reason: str) -> str:
+    """Return the reason of a look-up as it is stored. Raise ValueError."""
+    return foreign_text.checked_name(reason, "A reason", 3, 200)
 
 
 def _newest(which, before, most, action=None):

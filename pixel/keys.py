@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import JSON, ForeignKey, LargeBinary, String, exists, func, select, update
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
-from pixel import audit, clock, errors, ids, websites
+from pixel import audit, clock, errors, foreign_text, ids, websites
 from pixel.database import Moment, db, remembered, transaction
 from pixel.workspaces import Workspace
 
@@ -398,12 +398,9 @@ def note_use(uses):
             )
 
 
-def checked_name(name):
-    """A key's name as it is kept. Raises ValueError."""
-    name = name.strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise ValueError("A key's name has 1 to 100 printable characters.")
-    return name
+def checked_name(name: str) -> str:
+    """Return a key's name as it is stored. Raise ValueError."""
+    return foreign_text.checked_name(name, "A key's name")
 
 
 def _refused(refusal, key):

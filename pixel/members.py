@@ -10,7 +10,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import ForeignKey, String, case, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pixel import audit, clock, ids, links, mail, sessions
+from pixel import audit, clock, foreign_text, ids, links, mail, sessions
 from pixel.database import Moment, db, transaction
 
 ROLES = {
@@ -267,11 +267,12 @@ def verify_password(password_hash, password):
         return False
 
 
-def address(text):
-    """An e-mail address in its one normal form. Raises ValueError."""
+def address(text: str) -> str:
+    """Return an e-mail address in its normal form. Raise ValueError."""
     email = text.strip().lower()
     if len(email) > 254 or not email.isprintable() or not _EMAIL.fullmatch(email):
         raise ValueError(f"{text.strip()[:100]!r} is no e-mail address.")
+    foreign_text.refuse_unseen(email, "An e-mail address")
     return email
 
 

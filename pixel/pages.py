@@ -16,7 +16,7 @@ from markupsafe import Markup
 from wtforms import PasswordField, ValidationError
 from wtforms.fields.choices import SelectChoice
 
-from pixel import access, agents, clock, errors, sessions
+from pixel import access, agents, clock, errors, foreign_text, sessions
 
 #: How long a page may lie open before its form is no longer taken.
 FORM_SECONDS = 12 * 60 * 60
@@ -187,6 +187,8 @@ def bind(app):
     app.jinja_env.filters.update(
         moment=moment, exact=exact, number=number, plural=plural, day=day, clocked=clocked, browser=browser
     )
+    texts = ("event_text", "short_text", "whole_text", "message_text", "code_text", "plain_text")
+    app.jinja_env.filters.update({name: getattr(foreign_text, name) for name in texts})
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 

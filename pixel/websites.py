@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pixel import audit, clock, errors, ids
+from pixel import audit, clock, errors, foreign_text, ids
 from pixel.database import Moment, db, remembered, transaction
 from pixel.workspaces import Workspace, refuse_unknown_timezone
 
@@ -184,12 +184,9 @@ def anywhere(website_id, removed=False):
     return website if website is not None and (removed or website.removed_at is None) else None
 
 
-def checked_name(name):
-    """A website's name as it is kept. Raises ValueError."""
-    name = name.strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise ValueError("A name has 1 to 100 printable characters.")
-    return name
+def checked_name(name: str) -> str:
+    """Return a website's name as it is stored. Raise ValueError."""
+    return foreign_text.checked_name(name, "A website's name")
 
 
 def checked_domain(text):

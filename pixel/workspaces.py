@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pixel import audit, clock, ids, members
+from pixel import audit, clock, foreign_text, ids, members
 from pixel.database import Moment, db, transaction
 
 
@@ -22,7 +22,7 @@ class Workspace(db.Model):
 
 def create(name, owner_email, timezone="UTC", actor="command line"):
     """A new workspace and its owner, who is made a user if there is none of this e-mail. Raises ValueError."""
-    name = _name(name)
+    name = foreign_text.checked_name(name, "A workspace's name")
     refuse_unknown_timezone(timezone)
     with transaction() as session:
         workspace = Workspace(id="ws_" + ids.random(14), name=name, timezone=timezone, created_at=clock.now())
@@ -66,17 +66,10 @@ def limit(workspace_id, calls_a_minute, actor="command line"):
         audit.record(session, workspace_id, actor, "workspace.limited", workspace_id, limit=calls_a_minute)
 
 
-def _name(name):
-    name = name.strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise ValueError("A name has 1 to 100 printable characters.")
-    return name
-
-
-def refuse_unknown_timezone(timezone):
+def refuse_unknown_timezone(timezone: str) -> None:
     """Raise ValueError unless `timezone` is an IANA name."""
     if timezone not in _timezones():
-        raise ValueError(f"{timezone!r} is no time zone. Use a name such as Europe/Berlin.")
+        raise ValueError(f"{timezone[:100]!r} is no time zone. Use a name such as Europe/Berlin.")
 
 
 @cache

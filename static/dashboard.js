@@ -23,12 +23,17 @@ document.querySelector(".summary")?.focus();
 // A part of a page that waits for something looks for it every two seconds, for ten minutes.
 for (const part of document.querySelectorAll("[data-waits]")) {
   let looks = 300;
+  let shown = part.innerHTML.trim();
   const look = async () => {
     try {
       const answer = await fetch(part.dataset.waits, { headers: { Accept: "text/html" } });
       if (answer.ok) {
         const text = await answer.text();
-        if (part.innerHTML.trim() !== text.trim()) part.innerHTML = text;
+        // A text that was opened stays open: the part is renewed after it is closed.
+        if (shown !== text.trim() && !part.querySelector("details[open]")) {
+          part.innerHTML = text;
+          shown = text.trim();
+        }
         if (part.querySelector("[data-arrived]")) return;
       }
     } catch { /* the network is away: look again */ }

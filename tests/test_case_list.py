@@ -32,11 +32,6 @@ PENDING = {
     51: "Regular expressions and hostile text.",
     76: "Budgets of sign-ins.",
     77: "Credential stuffing.",
-    88: "Hostile text on pages.",
-    89: "Hostile links on pages.",
-    90: "Hostile text in charts.",
-    94: "Formulas in CSV files.",
-    95: "Hostile text in templates.",
 }
 #: Cases that the product does not fulfil yet, or not wholly. Each has a test that is expected to fail.
 NOT_FULFILLED = {

@@ -15,9 +15,12 @@ from pathlib import Path
 import httpx
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pixel import clock, export
 from pixel.extensions import journal, warehouse
+from pixel_client import tables
 from tests.cast import READ, WRITE, Workspace, load
 from tests.server import HOME, kill, until
 
@@ -118,6 +121,87 @@ def test_one_file_holds_everything(app, site, run, tmp_path, format):
     assert done.exit_code == 0, done.output
     assert [path.name for path in tmp_path.iterdir()] == [f"all.{format}"]
     assert [alike(row) for row in read(tmp_path / f"all.{format}")] == source(app, site)
+
+
+FORMULAS = [
+    *(sign + "1+1" for sign in "=+-@＝＋－＠﹢﹣﹦﹫"),
+    *(blank + "=1" for blank in ("", " ", "\xa0", "\u3000", "\u200b", "\ufeff", "\u202e", "\u2028")),
+    "-5", "-19.90", "=", "-", "=HYPERLINK(\"http://x\",\"y\")", "=cmd|' /C calc'!A0", '@SUM(1;2)\\', "'=1", "''=1",
+]  # fmt: skip
+HARMLESS = ["a=b", "'x", "1-2", "x\xa0=1", '"=1"', " ", "é=1", "שלום=1", "{=1}", "\\=1", "−1", "`=1", "0x=1", "𝟙=1"]
+
+
+@pytest.fixture
+def formulas(app):
+    """The id of a website with an event of each text, in fields of every kind."""
+    workspace = Workspace(app, "formulas.example")
+    caller = workspace.key(WRITE)
+    for number, text in enumerate(FORMULAS + HARMLESS):
+        event = {"title": text, "utm_campaign": text, "utm_source": text, "props": {text: text}, "value": -19.5}
+        answer = caller.sends(workspace.site, name="custom", goal=text, event_id=f"{number:03}", **event)
+        assert answer.status_code == 202, answer.text
+    caller.sends(
+        workspace.site, name="payment", amount=-19.90, currency="EUR", transaction_id="-5", provider="+p",
+        event_id="paid", visitor_id="=1+1",
+    )  # fmt: skip
+    load(app)
+    return workspace.site
+
+
+@pytest.mark.case(94)
+def test_in_csv_no_text_starts_a_formula_and_numbers_stay_numbers(app, formulas, run, tmp_path):
+    assert run(formulas, target="all.csv").exit_code == 0
+    rows = {row["event_id"]: row for row in read(tmp_path / "all.csv")}
+    kept = {row["event_id"]: row for row in source(app, formulas)}
+    assert rows.keys() == kept.keys()
+    for event_id, row in rows.items():
+        # The server and the client have the same rule.
+        expected = {
+            name: tables.harmless(value) if type(value) is str else value for name, value in kept[event_id].items()
+        }
+        assert alike(row) == expected | {"props": kept[event_id]["props"]}
+    for number, text in enumerate(FORMULAS + HARMLESS):
+        prefixed = number < len(FORMULAS) and not text.startswith("'")
+        assert rows[f"{number:03}"]["title"] == ("'" + text if prefixed else text)
+    paid = rows["paid"]
+    assert (paid["transaction_id"], paid["provider"], paid["visitor_id"]) == ("'-5", "'+p", "'=1+1")
+    assert (paid["amount"], rows["000"]["value"]) == ("-19.9", -19.5)
+
+
+def test_raw_csv_and_the_other_formats_hold_every_text_as_it_is(app, formulas, run, tmp_path):
+    for target in ("raw.csv", "all.parquet", "all.ndjson"):
+        assert run(formulas, *(["--raw"] if target == "raw.csv" else []), target=target).exit_code == 0
+        assert [alike(row) for row in read(tmp_path / target)] == source(app, formulas)
+
+
+@pytest.mark.case(94)
+def test_the_event_with_a_formula_of_the_case_file_is_harmless(app, run, tmp_path):
+    workspace = Workspace(app, "shop.example.com")
+    workspace.key(WRITE).sends(
+        workspace.site, url="https://shop.example.com/", visitor_id="=1+1", title='=HYPERLINK("http://x","y")'
+    )
+    assert run(workspace.site, "--format", "csv").exit_code == 0
+    (path,) = (tmp_path / "out").iterdir()
+    (row,) = read(path)
+    assert (row["visitor_id"], row["title"], row["path"]) == ("'=1+1", '\'=HYPERLINK("http://x","y")', "/")
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(
+    st.lists(
+        st.text("=+-@＝＋－＠﹢﹣﹦﹫'\",;\\ \xa0\u200b\u202e\ufeffab1é日", max_size=8), min_size=250, max_size=250
+    )
+)
+def test_whatever_text_comes_the_csv_of_the_engine_is_that_of_the_client(app, run, tmp_path, texts):
+    workspace = Workspace(app)
+    events = [
+        {"website_id": workspace.site, "name": "pageview", "path": "/", "title": text, "event_id": f"e{number:03}"}
+        for number, text in enumerate(texts)
+    ]
+    assert workspace.key(WRITE).post("/pixel/events/batch", json={"events": events}).status_code == 202
+    assert run(workspace.site, target="all.csv").exit_code == 0
+    titles = {row["event_id"]: row["title"] for row in read(tmp_path / "all.csv")}
+    assert titles == {f"e{number:03}": tables.harmless(text) for number, text in enumerate(texts)}
 
 
 def test_days_and_months_are_the_websites(site, run, tmp_path):

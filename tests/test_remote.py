@@ -1,5 +1,6 @@
 """A ClickHouse server in the warehouse's place: the real client, over HTTP, to the engine in a process of its own."""
 
+import csv
 import json
 import logging
 import secrets
@@ -11,7 +12,7 @@ import orjson
 import pytest
 
 import config
-from pixel import clock, journal
+from pixel import clock, export, journal
 from pixel.errors import AnalyticsError
 from pixel.warehouse import cluster, embedded, remote
 from pixel.warehouse.embedded import parsed
@@ -104,6 +105,29 @@ def test_every_report_says_on_a_cluster_what_one_server_says(shared_front):
             assert two.ask(pipe, question) == one.ask(pipe, question), pipe
 
     in_worlds(WORLDS, compare)
+
+
+@pytest.mark.case(94)
+@pytest.mark.parametrize("cluster", ["", "one"])
+def test_an_exported_csv_holds_no_formula_over_http(front, cluster, tmp_path, monkeypatch):
+    server = Remote(front.url + (f"?cluster={cluster}" if cluster else ""))
+    server.set_up()
+    event = {"workspace_id": "ws", "website_id": "w", "name": "payment", "event_id": "=1", "event_key": "k" * 32,
+             "timestamp": "2026-01-01 00:00:00.000", "received_at": "2026-01-01 00:00:00.000", "title": "＝cmd|' /C calc'!A0",
+             "path": "\\-'", "goal": "-5", "amount": "-19.9", "props": {"=1": "=2"}}  # fmt: skip
+    server.insert("events" if not cluster else "events_local", orjson.dumps(event))
+    monkeypatch.setattr(export, "warehouse", SimpleNamespace(query=lambda sql, asked: parsed(server.query(sql, asked))))
+    asked = {"workspace": "ws", "website": "w", "since": "2026-01-01 00:00:00.000", "until": "2026-01-02 00:00:00.000"}
+    seen = {}
+    for raw in (False, True):
+        path = tmp_path / f"{raw}.csv"
+        server.export(export._select("csv", raw), asked, "CSVWithNames", str(path))
+        with open(path, newline="") as file:
+            (row,) = csv.DictReader(file)
+        seen[raw] = [row[name] for name in ("event_id", "title", "path", "goal", "amount", "props")]
+    server.close()
+    assert seen[True] == ["=1", "＝cmd|' /C calc'!A0", "\\-'", "-5", "-19.9", '{"=1":"=2"}']
+    assert seen[False] == ["'=1", "'＝cmd|' /C calc'!A0", "\\-'", "'-5", "-19.9", '{"=1":"=2"}']
 
 
 def test_many_questions_at_once_get_their_own_answers(shared_front):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 
 import click
 from flask.cli import with_appcontext
@@ -18,16 +19,26 @@ from pixel.extensions import warehouse
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day. Default: all there is.")
 @click.option("--format", type=click.Choice(list(export.FORMATS)), default="parquet", show_default=True)
 @click.option("--by", "period", type=click.Choice(list(export.PERIODS)), default="day", show_default=True)
+@click.option("--raw", is_flag=True, help="CSV for programs: no quote before a text that looks like a formula.")
 @with_appcontext
-def export_events(target, website_id, first, last, format, period):
+def export_events(
+    target: str,
+    website_id: str,
+    first: datetime | None,
+    last: datetime | None,
+    format: str,
+    period: str,
+    raw: bool,
+) -> None:
     """Write a website's events into the folder TARGET, a file a day or month, or into one file. Prints each file.
 
-    Run again, it goes on where it was interrupted. TARGET is one file when it ends in .parquet, .csv or .ndjson.
+    A second run continues after an interruption. TARGET is one file when it ends in .parquet, .csv or .ndjson. In CSV,
+    a text that a spreadsheet would run as a formula starts with a single quote, unless --raw is given.
     """
     site = _website(website_id)
     days = (moment and moment.date() for moment in (first, last))
     try:
-        for file in export.write(site, target, format, *days, period):
+        for file in export.write(site, target, format, *days, period, raw):
             click.echo(file.path)
             click.echo("was there" if file.events is None else f"{file.events} events", err=True)
     except OSError as error:

@@ -6,6 +6,7 @@ Anyone may enter.
 from flask import Blueprint, current_app, flash, g, redirect, render_template, request, session
 
 from pixel import access, envelope, errors, health, links, mail, members, pages, redaction, sessions, workspaces
+from pixel.foreign_text import plain_text
 from pixel.front import forms
 
 front = Blueprint("front", __name__)
@@ -96,7 +97,9 @@ def sign_out():
 def switch():
     """Have the pages be about another workspace."""
     form = forms.Switch()
-    form.workspace.choices = pages.listed({workspace.id: workspace.name for workspace, _ in g.person.workspaces})
+    form.workspace.choices = pages.listed(
+        {workspace.id: plain_text(workspace.name) for workspace, _ in g.person.workspaces}
+    )
     if not form.sent():
         return pages.again("front/switch.html", form=form)
     sessions.enter_workspace(g.person.session.id, form.workspace.data)

@@ -4,6 +4,7 @@ from flask import current_app, g, redirect, render_template, request, url_for
 
 from pixel import audit, calls, charts, clock, errors, keys, notices, pages, sessions, websites
 from pixel.access import enter
+from pixel.foreign_text import plain_text
 from pixel.settings import forms, settings
 
 MOST = 50
@@ -25,7 +26,7 @@ def whose_key():
     if form.sent():
         found = keys.recognise(g.person.workspace_id, form.found.data)
         if found:
-            return pages.done(_address(found), f"The key you pasted is this one: {found.name}.")
+            return pages.done(_address(found), f"The key you pasted is this one: {plain_text(found.name)}.")
         form.refuse("found", "This is no key of this workspace.")
     # What was pasted may be a key, and a key is shown on one page only.
     form.found.data = ""
@@ -142,7 +143,7 @@ def revoke_key(key_id):
         return pages.again("settings/api_keys/revoke.html", key=key, form=form)
     keys.revoke(key.id, **pages.actor())
     return pages.done(
-        "/settings/api-keys", f"{key.name} ({key.hint}) is revoked. Calls with it are refused from now on."
+        "/settings/api-keys", f"{plain_text(key.name)} ({key.hint}) is revoked. Calls with it are refused from now on."
     )
 
 
@@ -231,7 +232,9 @@ def _list(whose, status=200):
 def _new_key_form():
     form = forms.NewKey()
     sites = websites.of(g.person.workspace_id)
-    form.websites.choices = pages.listed({site.id: f"{site.name} ({site.domain})" for site in sites.values()})
+    form.websites.choices = pages.listed(
+        {site.id: f"{plain_text(site.name)} ({site.domain})" for site in sites.values()}
+    )
     form.form.data = form.form.data or pages.form_id()
     return form
 

@@ -4,6 +4,7 @@ from flask import g, request
 
 from pixel import errors, links, mail, members, pages
 from pixel.access import enter
+from pixel.foreign_text import plain_text
 from pixel.settings import forms, settings
 
 
@@ -31,7 +32,7 @@ def invite():
     if link:
         # Not by way of another address: a link that lets somebody in is shown once.
         return pages.page("settings/members/invited.html", email=email, invitation=link)
-    return pages.done("/settings/members", f"{email} is sent a link by which to join, within 7 days.")
+    return pages.done("/settings/members", f"{plain_text(email)} is sent a link by which to join, within 7 days.")
 
 
 @settings.post("/settings/members/invitations/<link_id>/withdraw")
@@ -44,7 +45,7 @@ def withdraw(link_id):
     email = members.withdraw(g.person.workspace_id, link_id, **pages.actor())
     if email is None:
         raise errors.NotFound()
-    return pages.done("/settings/members", f"The invitation of {email} is withdrawn.")
+    return pages.done("/settings/members", f"The invitation of {plain_text(email)} is withdrawn.")
 
 
 @settings.get("/settings/members/<user_id>")
@@ -68,7 +69,7 @@ def change_role(user_id):
     except ValueError as refusal:
         form.refuse("role", refusal)
         return _member_page(member, form, 400)
-    return pages.done("/settings/members", f"{member.email} is {form.role.data} now.")
+    return pages.done("/settings/members", f"{plain_text(member.email)} is {form.role.data} now.")
 
 
 @settings.post("/settings/members/<user_id>/remove")
@@ -77,7 +78,7 @@ def remove(user_id):
     """Take a member out of the workspace."""
     member = _member(user_id)
     _refuse_beyond_own_role(member.role)
-    return _take_out(member, "/settings/members", f"{member.email} is no longer a member.")
+    return _take_out(member, "/settings/members", f"{plain_text(member.email)} is no longer a member.")
 
 
 @settings.get("/settings/members/leave")
@@ -91,7 +92,9 @@ def ask_to_leave():
 @enter("viewer")
 def leave():
     """Leave the workspace."""
-    return _take_out(_member(g.person.id), "/account", f"You are no longer a member of {g.person.workspace.name}.")
+    return _take_out(
+        _member(g.person.id), "/account", f"You are no longer a member of {plain_text(g.person.workspace.name)}."
+    )
 
 
 def _take_out(member, address, words):

@@ -137,9 +137,10 @@ def test_a_report_is_printed_as_a_table_as_csv_and_as_json(script, pixel):
     asked = ("query", "p_top_pages", "--website", "w", "--from", "2026-01-01", "--to", "2026-01-31")
     assert pixel(*asked) == (0, "path   visitors\n/日本        12\n=1+1          3\n", "")
     assert pixel(*asked, "--format", "csv") == (0, "path,visitors\r\n/日本,12\r\n'=1+1,3\r\n", "")
+    assert pixel(*asked, "--format", "csv", "--raw") == (0, "path,visitors\r\n/日本,12\r\n=1+1,3\r\n", "")
     code, out, _ = pixel(*asked, "--format", "json", "--param", "path=/a=b", "--param", "path=/c", "--limit", "2")
     assert (code, json.loads(out)) == (0, ROWS)
-    assert script.asked[2].path == (
+    assert script.asked[3].path == (
         "/api/v1/pixel/metrics/p_top_pages?website_id=w&limit=2"
         "&path=%2Fa%3Db&path=%2Fc&from=2026-01-01&to=2026-01-31"
     )  # fmt: skip

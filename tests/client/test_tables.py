@@ -4,6 +4,8 @@ import csv
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pixel_client import tables
 
@@ -47,14 +49,32 @@ def test_lists_truth_and_nothing_are_readable():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@sum", "\tx", "\rx", "=", "-", "--1", "-1e", "+1,5"])
+@pytest.mark.case(94)
+@pytest.mark.parametrize(
+    "cell",
+    ["=1+1", "+cmd", "-2+3", "@sum", "\tx", "\rx", "\nx", "=", "-", "--1", "-1e", "+1,5", "-5", "-12.50", " =1", "\n=1",
+     "\xa0=1", "\ufeff=1", "\u200b@x", "＝1+1", "＋1", "－1", "＠x", "﹣1", "\x00=1", "\u2028-1"],
+)  # fmt: skip
 def test_a_cell_that_a_spreadsheet_would_run_is_quoted(cell):
     assert read(tables.comma_separated(["a"], [{"a": cell}]))[1] == ["'" + cell]
+    assert read(tables.comma_separated(["a"], [{"a": [cell, "b"]}]))[1] == [f"'{cell}, b"]
+    assert read(tables.comma_separated(["a"], [{"a": cell}], raw=True))[1] == [cell]
 
 
-@pytest.mark.parametrize("cell", [-5, -0.5, -1e-9, "-12.50", "", "a=b", "'x", "1e5"])
+@pytest.mark.parametrize("cell", [-5, -0.5, -1e-9, -19.90, True, "", "a=b", "'x", "1e5", " x", "−", "{}"])
 def test_numbers_and_common_text_are_not(cell):
-    assert read(tables.comma_separated(["a", "b"], [{"a": cell, "b": 1}]))[1] == [str(cell), "1"]
+    text = "true" if cell is True else str(cell)
+    assert read(tables.comma_separated(["a", "b"], [{"a": cell, "b": 1}]))[1] == [text, "1"]
+
+
+@given(st.text("=+-@＝＋－＠'\",;\t\r\n \xa0\u200b\u202eab1", max_size=12) | st.text(max_size=40))
+def test_any_text_comes_back_without_the_quote_that_was_put_before_it(text):
+    ((cell,),) = read(tables.comma_separated(["a"], [{"a": text}]))[1:] or [[""]]
+    assert cell in (text, f"'{text}")
+    assert not cell.strip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
+    assert not cell.startswith(("\t", "\r", "\n"))
+    ((raw,),) = read(tables.comma_separated(["a"], [{"a": text}], raw=True))[1:] or [[""]]
+    assert raw == text
 
 
 def test_csv_is_as_rfc_4180_has_it():
@@ -64,6 +84,7 @@ def test_csv_is_as_rfc_4180_has_it():
 
 def test_names_of_columns_are_cells_too():
     assert read(tables.comma_separated(["=a"], [])) == [["'=a"]]
+    assert read(tables.comma_separated(["=a"], [], raw=True)) == [["=a"]]
 
 
 def read(text):

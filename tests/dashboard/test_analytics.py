@@ -121,7 +121,7 @@ def test_an_assistant_has_the_name_that_people_know(owner, ada, caller):
     caller.sends(ada.site, visitor_id="v", referrer="https://chatgpt.com/")
     load(caller.app)
     page = owner.get(f"/analytics/{ada.site}")
-    assert re.search(r'href="[^"]*llm_engine=chatgpt">ChatGPT<', page.text)
+    assert re.search(r'href="[^"]*llm_engine=chatgpt"><bdi>ChatGPT</bdi><', page.text)
     assert "chatgpt" not in text(page)
 
 

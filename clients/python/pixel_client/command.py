@@ -100,6 +100,8 @@ def _parser() -> ArgumentParser:
         below.set_defaults(verb=verb)
         if forms:
             below.add_argument("--format", choices=forms, default=forms[0])
+        if "csv" in forms:
+            below.add_argument("--raw", action="store_true", help="CSV for programs: no quote before a formula")
         return below
 
     _add_send(add(verbs.send))

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
-#: What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: The signs that begin a formula in a spreadsheet. The small and full-width forms work like the ASCII ones.
+_SIGNS = frozenset("=+-@＝＋－＠﹢﹣﹦﹫")
+#: Unicode categories of white space and invisible characters, which a spreadsheet may drop from the start of a cell.
+_DROPPED = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co")
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -22,13 +24,26 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(_line(line, widths, right) for line in lines)
 
 
-def comma_separated(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """CSV as RFC 4180 has it. What a spreadsheet would take for a formula gets a single quote before it."""
+def comma_separated(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], raw: bool = False) -> str:
+    """Return CSV as RFC 4180 defines it.
+
+    A text that a spreadsheet would run as a formula starts with a single quote, unless `raw` is set. Numbers stay as
+    they are.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([_harmless(name) for name in columns])
-    writer.writerows([_harmless(_text(row.get(name))) for name in columns] for row in rows)
+    writer.writerow([_cell(name, raw) for name in columns])
+    writer.writerows([_cell(row.get(name), raw) for name in columns] for row in rows)
     return text.getvalue()
+
+
+def harmless(text: str) -> str:
+    """Return the text with a single quote before it if a spreadsheet would run it as a formula.
+
+    A formula begins with a tab, a line break, or one of = + - @ after any white space and invisible characters.
+    """
+    first = next((c for c in text if unicodedata.category(c) not in _DROPPED), "")
+    return f"'{text}" if first in _SIGNS or text.startswith(("\t", "\r", "\n")) else text
 
 
 def indented(thing: Any) -> str:
@@ -77,5 +92,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+def _cell(value: Any, raw: bool) -> str:
+    text = _text(value)
+    return text if raw or isinstance(value, int | float) else harmless(text)

@@ -58,7 +58,7 @@ def query(client: Client, options: Namespace) -> int:
     if any(report.data_status == "stale" for report in reports):
         sys.stderr.write("pixel: The warehouse is away; this is its last answer of the hour.\n")
     columns = [column.name for column in reports[0].columns]
-    _write_rows(columns, [row for report in reports for row in report], options.format)
+    _write_rows(columns, [row for report in reports for row in report], options)
     return 0
 
 
@@ -66,19 +66,19 @@ def pipes(client: Client, options: Namespace) -> int:
     """Print which reports there are, or what one of them takes and gives."""
     found = client.pipes()
     if options.pipe is None:
-        _write_rows(("name", "title"), found, options.format)
+        _write_rows(("name", "title"), found, options)
         return 0
     described = next((pipe for pipe in found if pipe["name"] == options.pipe), None)
     if described is None:
         raise WrongUsage(f"There is no report {options.pipe!r}. pixel pipes lists them.")
     rows = [{"what": kind[:-1], **one} for kind in ("parameters", "columns") for one in described[kind]]
-    _write_rows(("what", "name", "default", "about"), rows, options.format)
+    _write_rows(("what", "name", "default", "about"), rows, options)
     return 0
 
 
 def websites(client: Client, options: Namespace) -> int:
     """Print which websites the key may see."""
-    _write_rows(("id", "domain", "name", "timezone", "createdAt"), client.websites(), options.format)
+    _write_rows(("id", "domain", "name", "timezone", "createdAt"), client.websites(), options)
     return 0
 
 
@@ -135,11 +135,13 @@ def _tail_line(session: Mapping[str, Any]) -> str:
     return "  ".join(cells).rstrip() + "\n"
 
 
-def _write_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], form: str) -> None:
-    if form == "json":
+def _write_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], options: Namespace) -> None:
+    if options.format == "json":
         _write(tables.indented(rows))
+    elif options.format == "csv":
+        _write(tables.comma_separated(columns, rows, options.raw))
     else:
-        _write((tables.comma_separated if form == "csv" else tables.table)(columns, rows))
+        _write(tables.table(columns, rows))
 
 
 def _write_facts(thing: Mapping[str, Any], form: str) -> None:
