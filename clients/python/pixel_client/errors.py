@@ -135,6 +135,12 @@ class BadRequest(PixelError):
     code = "bad_request"
 
 
+class RequestTimeout(PixelError):
+    """The request did not arrive within `details["seconds"]`. Send a large batch in smaller parts."""
+
+    code = "request_timeout"
+
+
 class NotFound(PixelError):
     """There is nothing at that address of the server."""
 
