@@ -75,7 +75,8 @@ def _pss_kilobytes(pid):
 
 
 def _connections(port, pids):
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    tables = [path.read_text() for path in Path("/proc/net").glob("tcp*")]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     ours = {f"socket:[{row[9]}]" for row in rows if int(row[1].split(":")[1], 16) == port and row[3] == _ESTABLISHED}
     return [sum(_target(fd) in ours for fd in Path(f"/proc/{pid}/fd").iterdir()) for pid in pids]
 
