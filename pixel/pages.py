@@ -101,8 +101,12 @@ def listed(words):
     return [SelectChoice(value, called) for value, called in words.items()]
 
 
-def page(template, status=200, headers=(), **facts):
-    """A page, its status and what further headers it has."""
+#: What a view returns for a page: its text, its status and further headers.
+Page = tuple[str, int, dict[str, str]]
+
+
+def page(template: str, status: int = 200, headers: dict[str, str] | tuple[()] = (), **facts: object) -> Page:
+    """Return a page, its status and its further headers."""
     return render_template(template, **facts), status, dict(headers)
 
 

@@ -32,7 +32,6 @@ class Session(db.Model):
     seen_at: Mapped[object] = mapped_column(Moment)
     confirmed_at: Mapped[object] = mapped_column(Moment)
     address: Mapped[str] = mapped_column(String(45))
-    network: Mapped[str] = mapped_column(String(45))
     user_agent: Mapped[str] = mapped_column(String(500))
 
 
@@ -51,8 +50,8 @@ class Signed(NamedTuple):
         return clock.now() - self.confirmed_at < CONFIRMED
 
 
-def begin(user, address, network, user_agent, request_id=None):
-    """Sign a user in: the token for the cookie. `address` is kept as given, so give it without its last part."""
+def begin(user, address: str, user_agent: str, request_id: str | None = None) -> str:
+    """Sign a user in and return the token for the cookie. Pass `address` without its last part: it is stored."""
     token, now = _PREFIX + ids.random(32), clock.now()
     with transaction() as session:
         session.execute(delete(Session).where(Session.user_id == user.id, _over(now)))
@@ -64,7 +63,6 @@ def begin(user, address, network, user_agent, request_id=None):
             seen_at=now,
             confirmed_at=now,
             address=address[:45],
-            network=network[:45],
             user_agent=user_agent[:500],
         )
         session.add(row)
@@ -112,11 +110,6 @@ def end(user, session_id, request_id=None):
 def end_others(session, user_id, but=None):
     """Within a transaction, end all sessions of a user, except the one of the id `but`."""
     session.execute(delete(Session).where(Session.user_id == user_id, Session.id != (but or "")))
-
-
-def known_network(user_id, network):
-    """Whether this user has a session that was begun from there."""
-    return db.session.scalar(select(Session.id).filter_by(user_id=user_id, network=network).limit(1)) is not None
 
 
 def seal(token, text):

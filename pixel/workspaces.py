@@ -21,7 +21,7 @@ class Workspace(db.Model):
 
 
 def create(name, owner_email, timezone="UTC", actor="command line"):
-    """A new workspace and its owner, who is made a user if there is none of this e-mail. Raises ValueError."""
+    """Create a workspace and its owner, unverified if there is no user of this e-mail yet. Raise ValueError."""
     name = _name(name)
     refuse_unknown_timezone(timezone)
     with transaction() as session:

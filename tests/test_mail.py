@@ -9,7 +9,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 import config
-from pixel import keys, mail, members, notices
+from pixel import keys, mail, notices
 from pixel.database import db, transaction
 from tests.cast import READ, load
 from tests.pages import Visitor, person
@@ -165,9 +165,7 @@ def test_a_name_cannot_add_a_header(app, ada, postbox, name):
 
 @pytest.fixture
 def owned(app, ada):
-    with app.app_context():
-        address = members.owners(ada.id)[0]
-    return ada, address
+    return ada, person(app, ada.id).email
 
 
 def mails_owners(app):
@@ -290,7 +288,7 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(wrong):
 
 
 def test_a_silent_website_and_a_jump_of_refusals_are_mailed_once(app, ada, postbox, moved_clock):
-    caller = ada.key(READ, "pixel:write")
+    caller, _ = ada.key(READ, "pixel:write"), person(app, ada.id)
     for _ in range(2):
         caller.sends(ada.site, visitor_id="v")
         moved_clock.forward(days=1)
