@@ -19,7 +19,9 @@ from pixel import clock, devices, errors, keys, members, sessions, telemetry, to
 from pixel.extensions import counters
 
 _LOG = logging.getLogger("pixel")
-_BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE)
+#: One word, ASCII or not, without a comma: two headers arrive joined by one.
+_BEARER = re.compile(r"bearer ([^\x00-\x20\x7f,]+)", re.IGNORECASE | re.ASCII)
+_SCHEME = re.compile(r"bearer", re.IGNORECASE | re.ASCII)
 #: Failed authentications a minute that one address may make before it is told to wait.
 FAILURES = RateLimitItemPerMinute(60)
 #: Wrong passwords in five minutes: from one network, and from one known device for one account.
@@ -297,19 +299,38 @@ def stamp(response):
     return response
 
 
-def _bearer():
+def _bearer() -> str:
+    """Return the word after Bearer. Raise MissingAuthorization or InvalidAuthorizationFormat."""
     header = request.headers.get("Authorization")
     if header is None:
         raise errors.MissingAuthorization()
-    found = _BEARER.fullmatch(header)
-    if not found:
-        # A word that stands alone may be somebody's key: it is not repeated.
-        scheme, space, _ = header.partition(" ")
-        named = space and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
-        raise errors.InvalidAuthorizationFormat(
-            f"The Authorization header has the scheme {scheme}; it must be Bearer <key>." if named else None
-        )
-    return found[1]
+    match = _BEARER.fullmatch(header)
+    if match:
+        return _decoded(match[1])
+    # A single word may be somebody's key, so the message does not repeat it.
+    scheme, space, _ = header.partition(" ")
+    named = space and scheme.isascii() and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
+    raise errors.InvalidAuthorizationFormat(
+        f"The Authorization header has the scheme {scheme}; it must be Bearer <key>." if named else None,
+        **_format_hint(_decoded(header)),
+    )
+
+
+def _format_hint(header: str) -> dict[str, str]:
+    """Return the `details` that say what is wrong around the key of a malformed Authorization header."""
+    if scheme := _SCHEME.match(header):
+        rest = "".join(" " if keys.is_blank(character) else character for character in header[scheme.end() :])
+        if rest.startswith(" ") and len(rest.split()) == 1 and "," not in rest:
+            return {"hint": "surrounding_whitespace"}
+    return {} if header.isascii() else {"hint": "non_ascii_characters"}
+
+
+def _decoded(value: str) -> str:
+    """Return the text of a header value. WSGI passes its bytes as Latin-1, and most clients send UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _count(caller):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable
 from datetime import timedelta
@@ -408,6 +409,11 @@ def checked_name(name):
 
 def _refused(refusal, key):
     # Its owners want to know that a key of theirs is still tried.
+def is_blank(character: str) -> bool:
+    """Return whether a character is whitespace or invisible, such as U+00A0, U+200B or U+FEFF."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Zs")
+
+
     refusal.key = key
     return refusal
 
@@ -459,7 +465,10 @@ def _hash(secret):
 
 
 def _refuse_what_cannot_be(secret, environment):
-    """Raise InvalidApiKey, without asking the database, for what no key of this server can be."""
+    """Raise InvalidApiKey, without a database query, for a text that no key of this server can be.
+
+    The hint is the first that applies, from the outside of the text to its inside.
+    """
     if len(secret) > _LONGEST:
         raise errors.InvalidApiKey()
     if secret[0] in "\"'`" or secret[-1] in "\"'`":
@@ -489,6 +498,10 @@ def _by_id(key_id):
 
 
 def _read(which):
+    if is_blank(secret[0]) or is_blank(secret[-1]):
+        raise errors.InvalidApiKey(hint="surrounding_whitespace")
+    if not secret.isascii():
+        raise errors.InvalidApiKey(hint="non_ascii_characters")
     own = [getattr(ApiKey, name) for name in Key._fields[:11]]
     asked = select(*own, Workspace.name, Workspace.timezone, Workspace.rate_limit).join(
         Workspace, Workspace.id == ApiKey.workspace_id
