@@ -184,17 +184,18 @@ def rotate(
     return secret, new
 
 
-def reveal(key_id, unseal):
-    """The secret of a key that waits to be shown, and now no longer waits; None when it was shown or waited too long.
+def reveal(key_id: str, unseal: Callable, use_up: bool = True) -> str | None:
+    """Return the secret of a key that waits to be shown, or None if it was shown or waited too long.
 
-    `unseal` opens what the seal of its Showing closed, and gives None for anyone else: then the key goes on waiting.
+    The key then no longer waits, unless `use_up` is false. `unseal` opens the seal of its Showing, and returns None for
+    anybody else's: then the key goes on waiting.
     """
     with transaction() as session:
         key = session.get_one(ApiKey, key_id)
         if key.sealed is None or clock.now() - key.created_at > WAITS:
             return None
         secret = unseal(key.sealed)
-        if secret is not None:
+        if secret is not None and use_up:
             key.sealed = None
     return secret
 

@@ -1,6 +1,7 @@
 """What all pages share: the form, the cookies, the words for moments and numbers."""
 
 import hashlib
+import re
 import secrets
 from datetime import UTC
 from functools import cache
@@ -8,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from flask import flash, g, has_request_context, redirect, render_template, request
+from flask import flash, g, get_flashed_messages, has_request_context, redirect, render_template, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf
@@ -82,6 +83,17 @@ class Confirmed(Form):
             return False
         sessions.confirm(g.person.session.id)
         return True
+
+
+def is_prefetch() -> bool:
+    """Return whether a browser loads this page before anybody asked for it, and may never show it."""
+    purposes = [request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")]
+    return bool(re.search("prefetch|prerender|preview", " ".join(purposes), re.IGNORECASE))
+
+
+def flashed_messages() -> list[str]:
+    """Return the messages for the next page that somebody sees, and forget them if this is one."""
+    return [] if request.method == "HEAD" or is_prefetch() else get_flashed_messages()
 
 
 def checked(check):
@@ -178,7 +190,9 @@ def bind(app):
     )  # fmt: skip
     app.session_interface = FormCookie()
     app.before_request(refuse_other_sites)
-    app.jinja_env.globals.update(asset=asset, person=_person, clock=clock, csrf_token=generate_csrf)
+    app.jinja_env.globals.update(
+        asset=asset, person=_person, clock=clock, csrf_token=generate_csrf, flashed_messages=flashed_messages
+    )  # fmt: skip
     app.jinja_env.filters.update(
         moment=moment, exact=exact, number=number, plural=plural, day=day, clocked=clocked, browser=browser
     )

@@ -61,13 +61,15 @@ def create_key():
 
 @settings.get("/settings/api-keys/<key_id>/secret")
 @enter("admin")
-def show_secret(key_id):
-    """The key, once."""
+def show_secret(key_id: str) -> pages.Page:
+    """Show a key once. A prefetch and a HEAD request do not use it up."""
     key = keys.get(g.person.workspace_id, key_id)
     token = g.person.session.token
-    secret = keys.reveal(key.id, lambda sealed: sessions.unseal(token, sealed))
+    secret = keys.reveal(key.id, lambda sealed: sessions.unseal(token, sealed), use_up=request.method != "HEAD")
     site = next(iter(websites.visible(key.workspace_id, key.websites)), None)
     return pages.page(
+    if pages.is_prefetch():
+        return "", 204, {}
         "settings/api_keys/secret.html", key=key, secret=secret, site=site,
         headers={"Referrer-Policy": "no-referrer"},
     )  # fmt: skip
