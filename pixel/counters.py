@@ -34,17 +34,17 @@ class Counters:
         self.storage = storage_from_string(uri)
         self._breaker = Breaker(PAUSE_SECONDS)
 
-    def hit(self, item, *identifiers, amount=1):
-        """Count a call under a RateLimitItem: (calls in the window so far, when the window ends).
+    def hit(self, item: RateLimitItem, *identifiers: str) -> tuple[int, float] | None:
+        """Count a call under a RateLimitItem. Return the calls in the window so far and when it ends, in seconds.
 
-        None when the counters are away.
+        Return None while the counters are unavailable.
         """
         if not self._breaker.lets_ask():
             telemetry.count("pixel_ratelimit_uncounted")
             return None
         key = item.key_for(*identifiers)
         try:
-            hit = self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
+            hit = self.storage.incr(key, item.get_expiry()), self.storage.get_expiry(key)
         except self.storage.base_exceptions as error:
             telemetry.count("pixel_ratelimit_uncounted")
             if self._breaker.failed():

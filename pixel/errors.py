@@ -237,6 +237,19 @@ class EventNotFound(PixelError):
     code = "event_not_found"
 
 
+class LimitReached(PixelError):
+    """The workspace already has the allowed number of these objects.
+
+    details.resource names the objects, and details.limit is their number. Remove one that nothing uses, or ask the
+    operator of the server for a higher limit.
+    """
+
+    status = 409
+    code = "limit_reached"
+    # No route of the API creates such an object yet.
+    page_only = True
+
+
 class MethodNotAllowed(PixelError):
     """This address does not take that method.
 

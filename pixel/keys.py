@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
+from flask import current_app
 from sqlalchemy import JSON, ForeignKey, LargeBinary, String, exists, func, select, update
-from sqlalchemy.orm import Mapped, aliased, mapped_column
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from pixel import audit, clock, errors, ids, websites
 from pixel.database import Moment, db, remembered, transaction
@@ -123,9 +124,10 @@ def create(
     request_id=None,
     showing=None,
 ):
-    """A new key, as (secret, ApiKey). The secret is in no store: show it once. Raises ValueError.
+    """Create a key. Return (secret, ApiKey). The secret is in no store: show it once.
 
-    With a Showing, the secret is kept sealed for `reveal`, and MadeAlready is raised for a form that was sent before.
+    With a Showing, store the sealed secret for `reveal`. Raise MadeAlready for a form that was sent before,
+    LimitReached if the workspace has MAX_ACTIVE_KEYS active keys, and ValueError for a wrong value.
     """
     name = checked_name(name)
     if expires_at is not None and expires_at <= clock.now():
@@ -141,6 +143,7 @@ def create(
     key.expires_at = expires_at
     with transaction() as session:
         _prepare_showing(session, workspace_id, key, secret, showing)
+        _refuse_beyond_limit(_count_active(session, workspace_id) + 1)
         session.add(key)
         audit.record(session, workspace_id, actor, "key.created", key.id, request_id, scopes=key.scopes, name=name)
     return secret, key
@@ -149,7 +152,9 @@ def create(
 def rotate(
     key_id, overlap="24h", add=(), drop=(), expires_at=AS_BEFORE, actor="command line", request_id=None, showing=None
 ):
-    """A successor of a live key, as (secret, ApiKey). Raises ValueError, and MadeAlready as `create` does.
+    """Create the successor of a working key. Return (secret, ApiKey). Raise the errors of `create`.
+
+    A rotation that ends no active key adds one, and is refused at the limit.
 
     The old key works on until `overlap` after the successor's first use, and never past 7 days from now. A rotation
     of a key that is itself in an overlap, or has a successor already, ends the earlier overlap. The successor expires
@@ -166,6 +171,7 @@ def rotate(
         _prepare_showing(session, old.workspace_id, new, secret, showing)
         if state(old, now) in ("revoked", "expired"):
             raise ValueError(f"This key is {state(old, now)}. Create a new one.")
+        active_before = _count_active(session, old.workspace_id)
         _end_earlier_overlaps(session, old, now)
         new.workspace_id = old.workspace_id
         new.name = old.name
@@ -176,6 +182,9 @@ def rotate(
         new.rotated_from = old.id
         new.overlap_seconds = int(OVERLAPS[overlap].total_seconds())
         old.revoked_at = now + LONGEST_OVERLAP if OVERLAPS[overlap] else now
+        active_after = _count_active(session, old.workspace_id) + 1
+        if active_after > active_before:
+            _refuse_beyond_limit(active_after)
         session.add(new)
         audit.record(
             session, old.workspace_id, actor, "key.rotated", old.id, request_id,
@@ -400,6 +409,11 @@ def note_use(uses):
             )
 
 
+def is_blank(character: str) -> bool:
+    """Return whether a character is whitespace or invisible, such as U+00A0, U+200B or U+FEFF."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Zs")
+
+
 def checked_name(name):
     """A key's name as it is kept. Raises ValueError."""
     name = name.strip()
@@ -410,11 +424,6 @@ def checked_name(name):
 
 def _refused(refusal, key):
     # Its owners want to know that a key of theirs is still tried.
-def is_blank(character: str) -> bool:
-    """Return whether a character is whitespace or invisible, such as U+00A0, U+200B or U+FEFF."""
-    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Zs")
-
-
     refusal.key = key
     return refusal
 
@@ -441,6 +450,23 @@ def _prepare_showing(session, workspace_id, key, secret, showing):
     if made is not None:
         raise MadeAlready(made)
     key.form, key.sealed = form, showing.seal(secret)
+
+
+def _count_active(session: Session, workspace_id: str) -> int:
+    """Within a transaction, count the active keys. It holds the write lock, so no other change comes in between."""
+    return session.scalar(
+        select(func.count()).where(ApiKey.workspace_id == workspace_id, *_in_state("active", clock.now()))
+    )
+
+
+def _refuse_beyond_limit(active: int) -> None:
+    limit = current_app.config["MAX_ACTIVE_KEYS"]
+    if active > limit:
+        raise errors.LimitReached(
+            f"This workspace has {limit} active API keys, which is the limit; revoke one that nothing uses.",
+            resource="api_keys",
+            limit=limit,
+        )
 
 
 def _new(environment):
@@ -472,6 +498,10 @@ def _refuse_what_cannot_be(secret, environment):
     """
     if len(secret) > _LONGEST:
         raise errors.InvalidApiKey()
+    if is_blank(secret[0]) or is_blank(secret[-1]):
+        raise errors.InvalidApiKey(hint="surrounding_whitespace")
+    if not secret.isascii():
+        raise errors.InvalidApiKey(hint="non_ascii_characters")
     if secret[0] in "\"'`" or secret[-1] in "\"'`":
         raise errors.InvalidApiKey(hint="surrounding_quotes")
     if re.fullmatch(r"(sha256:)?[0-9a-fA-F]{64}", secret):
@@ -499,10 +529,6 @@ def _by_id(key_id):
 
 
 def _read(which):
-    if is_blank(secret[0]) or is_blank(secret[-1]):
-        raise errors.InvalidApiKey(hint="surrounding_whitespace")
-    if not secret.isascii():
-        raise errors.InvalidApiKey(hint="non_ascii_characters")
     own = [getattr(ApiKey, name) for name in Key._fields[:11]]
     asked = select(*own, Workspace.name, Workspace.timezone, Workspace.rate_limit).join(
         Workspace, Workspace.id == ApiKey.workspace_id

@@ -196,6 +196,14 @@ def test_a_form_sent_many_times_at_once_makes_one_key(app, ada):
     assert sorted(type(result).__name__ for result in made) == ["MadeAlready"] * (AT_ONCE - 1) + ["tuple"]
 
 
+def test_of_many_who_create_a_key_at_once_as_many_succeed_as_there_is_room_for(app, ada, monkeypatch):
+    monkeypatch.setitem(app.config, "MAX_ACTIVE_KEYS", 3)
+    made = all_at_once(app, lambda: keys.create(ada.id, "k", [READ], "dev"))
+    assert sorted(type(result).__name__ for result in made) == ["LimitReached"] * (AT_ONCE - 3) + ["tuple"] * 3
+    with app.app_context():
+        assert keys.count(ada.id, "active") == 3
+
+
 def test_of_many_rotations_at_once_one_successor_works_on(app, ada, caller):
     made = all_at_once(app, lambda: keys.rotate(caller.key_id))
     assert not [result for result in made if isinstance(result, Exception)]

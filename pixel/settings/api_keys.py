@@ -56,6 +56,10 @@ def create_key():
     except ValueError as refusal:
         form.refuse(None, refusal)
         return _new_key_page(form, 400)
+    except errors.LimitReached as refusal:
+        g.entry.failed(refusal, refusal)
+        form.refuse(None, refusal)
+        return _new_key_page(form, refusal.status)
     return redirect(_address(key, "secret"), 303)
 
 
@@ -64,12 +68,12 @@ def create_key():
 def show_secret(key_id: str) -> pages.Page:
     """Show a key once. A prefetch and a HEAD request do not use it up."""
     key = keys.get(g.person.workspace_id, key_id)
+    if pages.is_prefetch():
+        return "", 204, {}
     token = g.person.session.token
     secret = keys.reveal(key.id, lambda sealed: sessions.unseal(token, sealed), use_up=request.method != "HEAD")
     site = next(iter(websites.visible(key.workspace_id, key.websites)), None)
     return pages.page(
-    if pages.is_prefetch():
-        return "", 204, {}
         "settings/api_keys/secret.html", key=key, secret=secret, site=site,
         headers={"Referrer-Policy": "no-referrer"},
     )  # fmt: skip
@@ -125,6 +129,10 @@ def rotate_key(key_id):
     except ValueError as refusal:
         form.refuse(None, refusal)
         return pages.again("settings/api_keys/rotate.html", key=key, form=form, about=forms.OFFERED)
+    except errors.LimitReached as refusal:
+        g.entry.failed(refusal, refusal)
+        form.refuse(None, refusal)
+        return pages.page("settings/api_keys/rotate.html", refusal.status, key=key, form=form, about=forms.OFFERED)
     return redirect(_address(new, "secret"), 303)
 
 
