@@ -245,8 +245,7 @@ def set_cookie(response: Response, name: str, value: str, lasts: timedelta) -> N
 
 
 def remember_device(response: Response, user: members.User) -> None:
-    """Remember the browser and the network of this request as known to a user who has just proven who they are."""
-    devices.remember_network(user.id, network_of_request())
+    """Remember the browser of this request as known to a user who has just proven who they are."""
     cookie = devices.renew(request.cookies.get(device_cookie(), ""), user.id, user.password_hash)
     set_cookie(response, device_cookie(), cookie, devices.COOKIE_LASTS)
 

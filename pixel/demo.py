@@ -115,7 +115,7 @@ def _site():
     return Site(*(getattr(found, name) for name in Site._fields))
 
 
-def _password():
+def _password() -> str:
     """Return the owner's password. It is created once and stored beside the data; a later change is not recorded."""
     kept = Path(current_app.instance_path) / "demo_password"
     if not kept.exists():

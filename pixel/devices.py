@@ -15,7 +15,7 @@ from sqlalchemy import ForeignKey, LargeBinary, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from pixel import clock, ids
-from pixel.database import Moment, db, transaction
+from pixel.database import Moment, db
 
 COOKIE_LASTS, NETWORK_LASTS = timedelta(days=365), timedelta(days=90)
 #: How many accounts the cookie of one browser holds.
@@ -45,10 +45,9 @@ def renew(cookie: str, user_id: str, password_hash: str) -> str:
     return _serializer().dumps([int(clock.seconds()), device, accounts])
 
 
-def remember_network(user_id: str, network: str) -> None:
-    """Remember that this user signed in from a network just now."""
-    with transaction() as session:
-        session.merge(KnownNetwork(user_id=user_id, hash=keyed_hash("network", user_id, network), seen_at=clock.now()))
+def remember_network(session: Session, user_id: str, network: str) -> None:
+    """Within a transaction, remember that this user signed in from a network just now."""
+    session.merge(KnownNetwork(user_id=user_id, hash=keyed_hash("network", user_id, network), seen_at=clock.now()))
 
 
 def is_known_network(user_id: str, network: str) -> bool:

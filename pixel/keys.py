@@ -4,8 +4,8 @@ import hashlib
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from flask import current_app
@@ -114,16 +114,16 @@ class Showing(NamedTuple):
 
 
 def create(
-    workspace_id,
-    name,
-    scopes,
-    environment,
-    website_ids=None,
-    expires_at=None,
-    actor="command line",
-    request_id=None,
-    showing=None,
-):
+    workspace_id: str,
+    name: str,
+    scopes: Iterable[str],
+    environment: str,
+    website_ids: Iterable[str] | None = None,
+    expires_at: datetime | None = None,
+    actor: str = "command line",
+    request_id: str | None = None,
+    showing: Showing | None = None,
+) -> tuple[str, ApiKey]:
     """Create a key. Return (secret, ApiKey). The secret is in no store: show it once.
 
     With a Showing, store the sealed secret for `reveal`. Raise MadeAlready for a form that was sent before,
@@ -150,15 +150,22 @@ def create(
 
 
 def rotate(
-    key_id, overlap="24h", add=(), drop=(), expires_at=AS_BEFORE, actor="command line", request_id=None, showing=None
-):
+    key_id: str,
+    overlap: str = "24h",
+    add: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    expires_at: datetime | object | None = AS_BEFORE,
+    actor: str = "command line",
+    request_id: str | None = None,
+    showing: Showing | None = None,
+) -> tuple[str, ApiKey]:
     """Create the successor of a working key. Return (secret, ApiKey). Raise the errors of `create`.
 
     A rotation that ends no active key adds one, and is refused at the limit.
 
-    The old key works on until `overlap` after the successor's first use, and never past 7 days from now. A rotation
-    of a key that is itself in an overlap, or has a successor already, ends the earlier overlap. The successor expires
-    when the old key does, unless `expires_at` says when, or that it never does (None).
+    The old key works until `overlap` after the successor's first use, and for 7 days at most. A rotation of a key that
+    is itself in an overlap, or has a successor already, ends the earlier overlap. The successor expires when the old
+    key does, unless `expires_at` is another moment, or None for never.
     """
     if overlap not in OVERLAPS:
         raise ValueError(f"The overlap is one of {', '.join(OVERLAPS)}.")
@@ -491,7 +498,7 @@ def _hash(secret):
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _refuse_what_cannot_be(secret, environment):
+def _refuse_what_cannot_be(secret: str, environment: str) -> None:
     """Raise InvalidApiKey, without a database query, for a text that no key of this server can be.
 
     The hint is the first that applies, from the outside of the text to its inside.

@@ -6,6 +6,7 @@ no effect.
 """
 
 import re
+import shlex
 import threading
 import unicodedata
 from datetime import datetime
@@ -188,15 +189,34 @@ def authenticate(email: str, password: str) -> User | None:
     return user if password_hash and matches else None
 
 
-def change_password(user: User, password: str, keep_session: str | None = None, request_id: str | None = None) -> User:
-    """Change the password of a verified user; end the other sessions and the open password links. Raise ValueError."""
+def start_session(user: User, network: str, address: str, user_agent: str, request_id: str | None = None) -> str | None:
+    """Start a session of a user who has just proven who they are, and remember their network. Return its token.
+
+    Return None if the password has changed since they proved it: no session of the old one may outlive a reset.
+    """
+    with transaction() as session:
+        if session.get_one(User, user.id).password_hash != user.password_hash:
+            return None
+        devices.remember_network(session, user.id, network)
+        return sessions.begin(session, user.id, user.email, address, user_agent, request_id)
+
+
+def change_password(user: User, password: str, keep_session: str, network: str, request_id: str | None = None) -> User:
+    """Change the password of a verified user who is signed in with `keep_session` from `network`.
+
+    It ends the other sessions and the open password links, and forgets the other networks. Raise ValueError, also if
+    the password has changed since `user` was read: a reset must not be undone by a session that it ended.
+    """
     hashed = hash_password(checked_password(password, user.email))
     with transaction() as session:
-        user = session.get_one(User, user.id)
-        if not user.is_verified:
-            raise ValueError(f"{user.email} has not proven this address yet.")
-        _set_password(session, user, hashed, request_id, keep_session)
-    return user
+        current = session.get_one(User, user.id)
+        if not current.is_verified:
+            raise ValueError(f"{current.email} has not proven this address yet.")
+        if current.password_hash != user.password_hash:
+            raise ValueError("The password was changed in the meantime. Sign in with the new one.")
+        _set_password(session, current, hashed, request_id, keep_session)
+        devices.remember_network(session, current.id, network)
+    return current
 
 
 def welcome_link(email: str, actor: str = "command line") -> str:
@@ -209,10 +229,18 @@ def welcome_link(email: str, actor: str = "command line") -> str:
     with transaction() as session:
         user = _ensure_user(session, email)
         if user.is_verified:
-            raise ValueError(f"{email} has an account. For a new password: flask --app app user reset {email}")
+            raise ValueError(f"{email} has an account. For a new password: {operator_command('reset', email)}")
         token, _ = links.make(session, "welcome", email, actor, proves_address=True)
         audit.record(session, None, actor, "link.welcome", user.id)
     return links.address(token)
+
+
+def operator_command(verb: str, email: str) -> str:
+    """Return the shell command with which the operator creates an account, or resets its password.
+
+    An e-mail address may contain characters that a shell interprets, so the address is quoted.
+    """
+    return shlex.join(["flask", "--app", "app", "user", verb, email])
 
 
 def reset_link(email: str, actor: str = "command line") -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from flask import flash, g, get_flashed_messages, has_request_context, redirect, render_template, request
+from flask import Flask, flash, g, get_flashed_messages, has_request_context, redirect, render_template, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf
@@ -180,8 +180,8 @@ def refuse_other_sites():
         raise errors.CrossSiteRequest()
 
 
-def bind(app):
-    """Give templates their words, and forms their cookie."""
+def bind(app: Flask) -> None:
+    """Register the globals and filters of the templates, and the cookie of the forms."""
     live = app.config["PIXEL_ENV"] == "live"
     app.config.update(
         SESSION_COOKIE_SECURE=live, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax",

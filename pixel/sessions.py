@@ -8,6 +8,7 @@ from typing import NamedTuple
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import ForeignKey, LargeBinary, String, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Session as DatabaseSession
 
 from pixel import audit, clock, ids
 from pixel.database import Moment, db, transaction
@@ -50,23 +51,27 @@ class Signed(NamedTuple):
         return clock.now() - self.confirmed_at < CONFIRMED
 
 
-def begin(user, address: str, user_agent: str, request_id: str | None = None) -> str:
-    """Sign a user in and return the token for the cookie. Pass `address` without its last part: it is stored."""
+def begin(
+    session: DatabaseSession, user_id: str, email: str, address: str, user_agent: str, request_id: str | None = None
+) -> str:
+    """Within a transaction, start a session of a user. Return the token for the cookie.
+
+    Pass `address` without its last part: it is stored.
+    """
     token, now = _PREFIX + ids.random(32), clock.now()
-    with transaction() as session:
-        session.execute(delete(Session).where(Session.user_id == user.id, _over(now)))
-        row = Session(
-            id="ses_" + ids.random(14),
-            hash=_hash(token),
-            user_id=user.id,
-            created_at=now,
-            seen_at=now,
-            confirmed_at=now,
-            address=address[:45],
-            user_agent=user_agent[:500],
-        )
-        session.add(row)
-        audit.record(session, None, user.email, "session.begun", user.id, request_id, address=address)
+    session.execute(delete(Session).where(Session.user_id == user_id, _over(now)))
+    row = Session(
+        id="ses_" + ids.random(14),
+        hash=_hash(token),
+        user_id=user_id,
+        created_at=now,
+        seen_at=now,
+        confirmed_at=now,
+        address=address[:45],
+        user_agent=user_agent[:500],
+    )
+    session.add(row)
+    audit.record(session, None, email, "session.begun", user_id, request_id, address=address)
     return token
 
 

@@ -20,7 +20,7 @@ class Workspace(db.Model):
     created_at: Mapped[object] = mapped_column(Moment)
 
 
-def create(name, owner_email, timezone="UTC", actor="command line"):
+def create(name: str, owner_email: str, timezone: str = "UTC", actor: str = "command line") -> Workspace:
     """Create a workspace and its owner, unverified if there is no user of this e-mail yet. Raise ValueError."""
     name = _name(name)
     refuse_unknown_timezone(timezone)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pixel import access_log, clock, demo, doctor, ids, keys, mail, members, notices, request_log, websites, workspaces
 from pixel.access import Scope
 from pixel.cli import data, safety
-from pixel.cli.group import Group
+from pixel.cli.group import Command, Group
 from pixel.cli.move import move_installation
 from pixel.extensions import warehouse
 
@@ -41,7 +41,7 @@ def register(app):
 @click.argument("name")
 @click.option("--owner", required=True, help="E-mail address of the owner.")
 @click.option("--timezone", default="UTC", show_default=True, help="IANA name, such as Europe/Berlin.")
-def create_workspace(name, owner, timezone):
+def create_workspace(name: str, owner: str, timezone: str) -> None:
     """Create a workspace. Print its id, and a link to the first password of an owner who has none."""
     created = workspaces.create(name, owner, timezone)
     user = members.by_email(owner)
@@ -74,7 +74,7 @@ def allow_support(email: str, remove: bool) -> None:
     if not remove and not user.is_verified:
         click.echo(
             "The flag takes effect once they have proven the address. "
-            f"For a link that does so: flask --app app user create {user.email}",
+            f"For a link that does so: {members.operator_command('create', user.email)}",
             err=True,
         )
 
@@ -224,7 +224,7 @@ def _doctor():
         raise SystemExit(1)
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option("--examples", is_flag=True, help="Print an answer of each report on the demo's traffic, as JSON.")
 @with_appcontext
 def _demo(examples):

@@ -70,7 +70,7 @@ def may_take_hit():
 
 
 @collect.get("/pixel.gif")
-def take_image():
+def take_image() -> Response:
     """Count a pageview, or a goal, of a mail or of a page without scripts.
 
     A HEAD request and a prefetch show nobody an image, so they count nothing.
@@ -79,7 +79,7 @@ def take_image():
         if request.method == "GET" and not pages.is_prefetch():
             _show({name: request.args[name] for name in _IN_GIF if request.args.get(name)})
     except (errors.PixelError, ValidationError):
-        # Whoever reads the mail sees an image, whatever became of the hit.
+        # The reader of a mail sees an image even if the hit is invalid.
         pass
     response = Response(_GIF, mimetype="image/gif")
     response.headers["Cache-Control"] = "no-store"

@@ -61,7 +61,7 @@ def sign_in():
 
 
 @front.post("/sign-in")
-def take_in():
+def take_in() -> pages.Page | Response:
     """Sign somebody in."""
     form = forms.SignIn()
     if not form.sent():
@@ -72,10 +72,11 @@ def take_in():
         g.entry.failed(refusal, refusal)
         form.refuse(None, f"Too many attempts. {refusal.message.partition('. ')[2]}")
         return pages.page("front/sign_in.html", 429, form=form, headers=refusal.headers)
-    if user is None:
+    response = user and _signed_in(user, session.get("link") or pages.local(form.next.data or "/"))
+    if response is None:
         form.refuse(None, "No account has this e-mail and password.")
         return pages.again("front/sign_in.html", form=form)
-    return _signed_in(user, session.get("link") or pages.local(form.next.data or "/"))
+    return response
 
 
 @front.post("/sign-out")
@@ -156,7 +157,8 @@ def _choose_password(token: str, link: links.Link, form: forms.Choose) -> pages.
     except ValueError as refusal:
         form.refuse("password", refusal)
         return _link_page(link, form, 400)
-    return _signed_in(user, "/", link.workspace_id) if user else pages.page("front/link_over.html", 404)
+    response = user and _signed_in(user, "/", link.workspace_id)
+    return response or pages.page("front/link_over.html", 404)
 
 
 def _accept_invitation(token: str, link: links.Link, form: forms.Join) -> pages.Page | Response:
@@ -183,21 +185,28 @@ def _link_page(link: links.Link, form: pages.Form, status: int = 200) -> pages.P
     return pages.page(
         "front/link.html", status, link=link, form=form, mails=mail.configured(),
         workspace=workspaces.get(link.workspace_id) if link.workspace_id else None,
+        command=members.operator_command("create", link.email),
         signed_in_as=person.email if person else None, headers={"Referrer-Policy": "no-referrer"},
     )  # fmt: skip
 
 
-def _signed_in(user: members.User, address: str, workspace_id: str | None = None) -> Response:
-    """Return the response that signs a user in. It ends the session that the browser had before."""
+def _signed_in(user: members.User, address: str, workspace_id: str | None = None) -> Response | None:
+    """Return the response that signs a user in and ends the session that the browser had before.
+
+    Return None if the user's password has changed in the meantime.
+    """
     before = access.by_session()
-    if before is not None:
-        sessions.end(before.user, before.session.id, g.entry.request_id)
-    token = sessions.begin(
+    token = members.start_session(
         user,
+        access.network_of_request(),
         redaction.address(request.remote_addr or ""),
         redaction.line(request.headers.get("User-Agent", "")),
         g.entry.request_id,
     )
+    if token is None:
+        return None
+    if before is not None:
+        sessions.end(before.user, before.session.id, g.entry.request_id)
     session.clear()
     if workspace_id:
         sessions.enter_workspace(sessions.find(token).id, workspace_id)

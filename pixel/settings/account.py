@@ -23,7 +23,9 @@ def change_password() -> pages.Page | Response:
     if not (form.sent() and _is_known(form)):
         return _page(form, 400)
     try:
-        user = members.change_password(g.person.user, form.new.data, g.person.session.id, g.entry.request_id)
+        user = members.change_password(
+            g.person.user, form.new.data, g.person.session.id, access.network_of_request(), g.entry.request_id
+        )
     except ValueError as refusal:
         form.refuse("new", refusal)
         return _page(form, 400)

@@ -1,6 +1,7 @@
 """Settings, API keys."""
 
 from flask import current_app, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
 from pixel import audit, calls, charts, clock, errors, keys, notices, pages, sessions, websites
 from pixel.access import enter
@@ -41,8 +42,8 @@ def new_key():
 
 @settings.post("/settings/api-keys/new")
 @enter("admin")
-def create_key():
-    """Make a key, and go where it is shown once."""
+def create_key() -> pages.Page | Response:
+    """Create a key, and redirect to the page that shows it once."""
     form = _new_key_form()
     if not form.sent():
         return _new_key_page(form, 400)
@@ -112,8 +113,8 @@ def ask_to_rotate(key_id):
 
 @settings.post("/settings/api-keys/<key_id>/rotate")
 @enter("admin")
-def rotate_key(key_id):
-    """Make the successor, and go where it is shown once."""
+def rotate_key(key_id: str) -> pages.Page | Response:
+    """Create the successor of a key, and redirect to the page that shows it once."""
     key = keys.get(g.person.workspace_id, key_id)
     form = _rotate_form(key)
     if not form.sent():

@@ -118,7 +118,7 @@ FORMAT, KEY = "invalid_authorization_format", "invalid_api_key"
         ("Bearer \t", FORMAT, None),
     ],
 )
-def test_the_first_hint_that_applies_is_told_and_the_key_never(says, header, code, hint):
+def test_the_first_hint_that_applies_is_returned_and_the_key_is_not(says, header, code, hint):
     key = spelled()
     response = says(raw(header.format(key=key)))
     assert error(response) == (401, code)

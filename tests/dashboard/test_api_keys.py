@@ -335,7 +335,7 @@ def test_no_more_keys_are_made_at_once_than_there_is_room_for(app, ada, owner, t
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "100001", "many"])
-def test_a_limit_that_is_none_stops_the_start_with_a_sentence(number):
+def test_a_limit_out_of_range_stops_the_start_with_a_sentence(number):
     with pytest.raises(config.WrongSetting, match="MAX_ACTIVE_KEYS must be"):
         config.load(MAX_ACTIVE_KEYS=number)
 

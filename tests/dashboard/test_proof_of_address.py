@@ -1,12 +1,14 @@
 """Nobody gets an account, a password or a role by a link that does not prove their address."""
 
+import html
 import json
 import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pixel import demo, links, mail, members, sessions, workspaces
+from pixel import demo, devices, links, mail, members, sessions, workspaces
 from pixel.database import db, transaction
 from tests.dashboard.world import snapshot
 from tests.pages import PASSWORD, Visitor, field, person
@@ -153,13 +155,22 @@ def test_the_page_of_a_shown_invitation_tells_nobody_who_has_an_account(app, ada
     assert len(texts) == 1
 
 
-def test_the_inviter_reads_what_the_invited_needs(thief, victim):
+def test_the_inviter_reads_that_an_account_is_needed(thief, victim):
     text = thief.post("/settings/members", email=victim, role="viewer").text
-    assert "sets no password and creates no account" in text
+    assert "creates no account" in text
     assert f"flask --app app user create {victim}" in text
 
 
-def test_who_needs_an_account_first_gets_it_from_the_operator_and_joins(app, thief, victim):
+@pytest.mark.parametrize("part", ["$(reboot)", "`reboot`", "a;reboot;", "a|sh", "it's", "a&b"])
+def test_the_command_for_the_operator_is_safe_to_paste_into_a_shell(app, thief, part):
+    email = f"{part}@example.com"
+    answer = thief.post("/settings/members", email=email, role="viewer")
+    for text in (answer.text, Visitor(app).get(link_in(answer.text)).text):
+        command = re.search(r"<code>(flask [^<]+)</code>", text)[1]
+        assert shlex.split(html.unescape(command)) == ["flask", "--app", "app", "user", "create", email]
+
+
+def test_an_invited_person_without_an_account_gets_one_from_the_operator_and_joins(app, thief, victim):
     link = invites(thief, victim)
     welcome = welcome_link(app, victim)
     guest = Visitor(app)
@@ -299,7 +310,7 @@ def test_an_unverified_user_has_no_privileges(app, unverified):
     with app.app_context():
         holder = members.by_id(unverified.user_id)
         with pytest.raises(ValueError, match="has not proven"):
-            members.change_password(holder, NEW)
+            members.change_password(holder, NEW, "ses_1", "192.0.2.1")
 
 
 def test_an_unverified_owner_gets_no_mail_of_the_workspace_and_is_listed_as_such(app, ada, unverified):
@@ -332,6 +343,50 @@ def test_a_password_link_of_an_unverified_user_proves_the_address(app, unverifie
         assert len(sessions.of(unverified.user_id)) == 1
 
 
+# -- a reset that comes in between
+
+
+def resets(app, email, password):
+    with app.app_context():
+        members.choose_password(members.reset_link(email).rpartition("/")[2], password)
+
+
+def while_hashing(monkeypatch, happens):
+    """Let something happen once, right after a password was found to be right."""
+    verify = members.verify_password
+    todo = [happens]
+
+    def verified(*args):
+        matches = verify(*args)
+        while matches and todo:
+            todo.pop()()
+        return matches
+
+    monkeypatch.setattr(members, "verify_password", verified)
+
+
+def test_signing_in_with_the_old_password_during_a_reset_leaves_no_session(app, ada, monkeypatch):
+    owner, thief = person(app, ada.id), Visitor(app)
+    while_hashing(monkeypatch, lambda: resets(app, owner.email, NEW))
+    answer = thief.signs_in(owner.email)
+    assert answer.status_code == 400
+    assert "No account has this e-mail and password." in answer.text
+    assert not is_in(thief)
+    with app.app_context():
+        assert sessions.of(owner.user_id) == []
+        assert not devices.is_known_network(owner.user_id, thief.address)
+    assert thief.signs_in(owner.email, NEW).status_code == 303
+
+
+def test_a_password_changed_by_a_session_during_a_reset_stays_as_the_reset_set_it(app, ada, monkeypatch):
+    owner = person(app, ada.id)
+    while_hashing(monkeypatch, lambda: resets(app, owner.email, NEW))
+    answer = owner.post("/account/password", page="/account", current=PASSWORD, new=STOLEN)
+    assert answer.status_code == 400
+    assert Visitor(app).signs_in(owner.email, STOLEN).status_code == 400
+    assert Visitor(app).signs_in(owner.email, NEW).status_code == 303
+
+
 # -- the commands
 
 
@@ -361,7 +416,7 @@ def test_the_owner_of_the_demo_is_verified(app):
     assert Visitor(app).signs_in(demo.OWNER, password).status_code == 303
 
 
-def test_a_page_of_an_invitation_leads_to_signing_in_without_telling_its_link(app, ada, thief):
+def test_the_page_of_an_invitation_leads_to_signing_in_without_its_link_in_a_url(app, ada, thief):
     owner = person(app, ada.id)
     link = invites(thief, owner.email)
     visitor = Visitor(app)

@@ -133,16 +133,16 @@ def test_an_unknown_address_is_answered_like_a_known_one_in_every_budget(app, ow
 
 
 @pytest.mark.case(74)
-def test_an_unknown_address_costs_the_same_questions_to_the_database(app, owner):
+def test_an_unknown_address_costs_the_same_queries(app, owner):
     signs_out(owner)
-    asked = []
+    queries = []
     for email in (owner.email, f"no-{owner.email}"):
         visitor = Visitor(app)
         values = {"email": email, "password": WRONG, "csrf_token": field(visitor.get("/sign-in").text, "csrf_token")}
-        with statements(app) as found:
+        with statements(app) as executed:
             assert visitor.send("/sign-in", values).status_code == 400
-        asked.append(list(found))
-    assert asked[0] == asked[1]
+        queries.append(list(executed))
+    assert queries[0] == queries[1]
 
 
 # -- known devices
