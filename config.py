@@ -94,6 +94,9 @@ class Settings:
     PUBLIC_URL: str = setting(
         "", "Where people and programs reach this server, for links in mails. Default: `http://localhost` and the port."
     )
+    MAX_ACTIVE_KEYS: int = setting(
+        100, "Active API keys that a workspace may have. A key in the overlap of a rotation does not count."
+    )
     SMTP_URL: str = setting(
         "",
         "The mail server: `smtp://user:password@host:587` (STARTTLS), or `smtps://` (TLS from the start). Empty: no "
@@ -345,6 +348,7 @@ def _check(settings: Settings) -> None:
         ("RATELIMIT_TOKENS", 1, 10**9),
         ("RATELIMIT_COLLECT", 1, 10**9),
         ("RATELIMIT_COLLECT_WEBSITE", 1, 10**9),
+        ("MAX_ACTIVE_KEYS", 1, 100_000),
         ("TRUSTED_HOPS", 0, 10),
         ("RETENTION_MONTHS", 1, 240),
         ("REQUEST_LOG_DAYS", 1, 3650),

@@ -2,24 +2,34 @@
 
 import hmac
 import ipaddress
+import logging
 import math
 import re
+from datetime import timedelta
 from enum import StrEnum
 from functools import cache, wraps
 from typing import NamedTuple
 from urllib.parse import quote
 
 from flask import current_app, g, redirect, request
-from limits import RateLimitItemPerHour, RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
+from werkzeug.wrappers import Response
 
-from pixel import clock, errors, forwarding, keys, members, sessions, tokens, workspaces
+from pixel import clock, devices, errors, forwarding, keys, members, sessions, telemetry, tokens, workspaces
 from pixel.extensions import counters
 
-_BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE)
+_LOG = logging.getLogger("pixel")
+#: One word, ASCII or not, without a comma: two headers arrive joined by one.
+_BEARER = re.compile(r"bearer ([^\x00-\x20\x7f,]+)", re.IGNORECASE | re.ASCII)
+_SCHEME = re.compile(r"bearer", re.IGNORECASE | re.ASCII)
 #: Failed authentications a minute that one address may make before it is told to wait.
 FAILURES = RateLimitItemPerMinute(60)
-#: Failed sign-ins that one address may make in five minutes, and that all may make for one account in an hour.
-SIGN_INS, SIGN_INS_OF_ACCOUNT = RateLimitItemPerMinute(10, 5), RateLimitItemPerHour(100)
+#: Wrong passwords in five minutes: from one network, and from one known device for one account.
+SIGN_INS = RateLimitItemPerMinute(10, 5)
+#: After so many wrong passwords from strangers for one account in an hour, each network of a stranger has few tries.
+STRANGER_FAILURES, STRANGER_SIGN_INS = RateLimitItemPerHour(100), RateLimitItemPerMinute(3, 5)
+#: More failed sign-ins than this, over all accounts, are credential stuffing.
+STUFFING = RateLimitItemPerMinute(200, 5)
 #: Mails that one address may ask for in an hour.
 LINKS = RateLimitItemPerHour(10)
 #: What a page may ask of whoever opens it: to be signed in, a role or more in the workspace, or the support flag.
@@ -176,14 +186,14 @@ def enter(entrance):
     return guard
 
 
-def by_session():
-    """The Person whose session the request's cookie carries, or None."""
+def by_session() -> Person | None:
+    """Return the verified Person whose session the request's cookie carries, or None."""
     session = sessions.find(request.cookies.get(session_cookie(), ""))
     user = session and members.by_id(session.user_id)
-    if user is None:
+    if user is None or not user.is_verified:
         return None
     own = workspaces.of(user.id)
-    # A membership that has ended since leaves the session in another workspace.
+    # A session may name a workspace whose membership has ended.
     workspace, role = next((pair for pair in own if pair[0].id == session.workspace_id), own[0] if own else (None,) * 2)
     return Person(session, user, workspace, role, [tuple(pair) for pair in own])
 
@@ -211,13 +221,33 @@ def refuse_unless_operator():
     raise errors.InvalidApiKey("This is not the METRICS_TOKEN of this server.")
 
 
-def session_cookie():
-    """The name of the cookie that carries a session. Outside development a browser sends it over TLS only."""
+def session_cookie() -> str:
+    """Return the name of the cookie that carries a session."""
     return cookie_name("pixel_session")
 
 
-def cookie_name(name):
+def device_cookie() -> str:
+    """Return the name of the cookie that remembers a browser (see `pixel.devices`)."""
+    return cookie_name("pixel_device")
+
+
+def cookie_name(name: str) -> str:
+    """Return the full name of a cookie. In live, the prefix makes browsers send it over TLS only."""
     return f"__Host-{name}" if current_app.config["PIXEL_ENV"] == "live" else name
+
+
+def set_cookie(response: Response, name: str, value: str, lasts: timedelta) -> None:
+    """Set a cookie that scripts cannot read and other sites cannot send."""
+    response.set_cookie(
+        name, value, max_age=int(lasts.total_seconds()), path="/", httponly=True, samesite="Lax",
+        secure=current_app.config["PIXEL_ENV"] == "live",
+    )  # fmt: skip
+
+
+def remember_device(response: Response, user: members.User) -> None:
+    """Remember the browser of this request as known to a user who has just proven who they are."""
+    cookie = devices.renew(request.cookies.get(device_cookie(), ""), user.id, user.password_hash)
+    set_cookie(response, device_cookie(), cookie, devices.COOKIE_LASTS)
 
 
 def sign_in_address():
@@ -226,23 +256,26 @@ def sign_in_address():
     return "/sign-in" if asked == "/" else f"/sign-in?next={quote(asked, safe='/')}"
 
 
-def sign_in(email, password):
-    """The user whose e-mail and password these are, or None. Raises RateLimitExceeded for too many failures.
+def sign_in(email: str, password: str) -> members.User | None:
+    """Return the verified user with this e-mail and password, or None. Raise RateLimitExceeded for too many failures.
 
-    Failures count against the address, and against the account from addresses it is not used from: so nobody can be
-    locked out of the place they work from.
+    Each try is charged before the password is hashed, and refunded if the password is right. A known device has a
+    budget of its own, which nobody else can use up. Beyond that budget it counts like any other client of its network.
+    A known network has the budget of its network. A stranger has that too, and few tries in each network while many
+    wrong passwords from strangers arrive for the account. An unknown e-mail is treated like a stranger's known one.
     """
-    network = network_of_request()
-    budgets = [(SIGN_INS, "sign-in", network)]
-    known = members.by_email(email)
-    if not (known and sessions.known_network(known.id, network)):
-        budgets.append((SIGN_INS_OF_ACCOUNT, "sign-in of", email.strip().lower()[:254]))
-    for budget in budgets:
-        _spend(*budget)
-    user = members.verified(email, password)
-    if user is not None:
-        for budget in budgets:
-            counters.hit(*budget, amount=-1)
+    charges: list[_Charge] = []
+    try:
+        _charge_sign_in(email, charges)
+    except errors.RateLimitExceeded:
+        _note_failed_sign_in()
+        raise
+    user = members.authenticate(email, password)
+    if user is None:
+        _note_failed_sign_in()
+        return None
+    for charge in charges:
+        charge.refund()
     return user
 
 
@@ -265,19 +298,38 @@ def stamp(response):
     return response
 
 
-def _bearer():
+def _bearer() -> str:
+    """Return the word after Bearer. Raise MissingAuthorization or InvalidAuthorizationFormat."""
     header = request.headers.get("Authorization")
     if header is None:
         raise errors.MissingAuthorization()
-    found = _BEARER.fullmatch(header)
-    if not found:
-        # A word that stands alone may be somebody's key: it is not repeated.
-        scheme, space, _ = header.partition(" ")
-        named = space and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
-        raise errors.InvalidAuthorizationFormat(
-            f"The Authorization header has the scheme {scheme}; it must be Bearer <key>." if named else None
-        )
-    return found[1]
+    match = _BEARER.fullmatch(header)
+    if match:
+        return _decoded(match[1])
+    # A single word may be somebody's key, so the message does not repeat it.
+    scheme, space, _ = header.partition(" ")
+    named = space and scheme.isascii() and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
+    raise errors.InvalidAuthorizationFormat(
+        f"The Authorization header has the scheme {scheme}; it must be Bearer <key>." if named else None,
+        **_format_hint(_decoded(header)),
+    )
+
+
+def _format_hint(header: str) -> dict[str, str]:
+    """Return the `details` that say what is wrong around the key of a malformed Authorization header."""
+    if scheme := _SCHEME.match(header):
+        rest = "".join(" " if keys.is_blank(character) else character for character in header[scheme.end() :])
+        if rest.startswith(" ") and len(rest.split()) == 1 and "," not in rest:
+            return {"hint": "surrounding_whitespace"}
+    return {} if header.isascii() else {"hint": "non_ascii_characters"}
+
+
+def _decoded(value: str) -> str:
+    """Return the text of a header value. WSGI passes its bytes as Latin-1, and most clients send UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _count(caller):
@@ -306,10 +358,68 @@ def _count_failure():
     _spend(FAILURES, "address", network_of_request())
 
 
-def _spend(item, *whose):
-    hit = counters.hit(item, *whose)
-    if hit and hit[0] > item.amount:
-        raise errors.RateLimitExceeded(item.amount, seconds_until(hit[1]), _window(item))
+class _Charge(NamedTuple):
+    """One hit of a budget. `count` and `reset`, in seconds since 1970, are of its window; 0 if counters are away."""
+
+    item: RateLimitItem
+    whose: tuple[str, ...]
+    count: int
+    reset: float
+
+    @classmethod
+    def make(cls, item: RateLimitItem, *whose: str) -> "_Charge":
+        return cls(item, whose, *(counters.hit(item, *whose) or (0, 0.0)))
+
+    @property
+    def exceeds(self) -> bool:
+        return self.count > self.item.amount
+
+    def refuse_if_exceeded(self) -> None:
+        if self.exceeds:
+            raise errors.RateLimitExceeded(self.item.amount, seconds_until(self.reset), _window(self.item))
+
+    def refund(self) -> None:
+        counters.refund(self.item, *self.whose, reset=self.reset)
+
+
+def _charge_sign_in(email: str, charges: list[_Charge]) -> None:
+    """Charge a try to the budgets that apply, and add each to `charges`. Raise RateLimitExceeded."""
+
+    def charge(item: RateLimitItem, *whose: str) -> _Charge:
+        charges.append(_Charge.make(item, *whose))
+        return charges[-1]
+
+    user, network = members.by_email(email), network_of_request()
+    if user and (device := _known_device(user)) and not charge(SIGN_INS, "sign-in device", device, user.id).exceeds:
+        return
+    charge(SIGN_INS, "sign-in", network).refuse_if_exceeded()
+    if devices.is_known_network(user.id if user else "", network):
+        return
+    account = devices.keyed_hash("account", email.strip().lower()).hex()
+    tries = charge(STRANGER_SIGN_INS, "sign-in of", account, network)
+    if charge(STRANGER_FAILURES, "sign-in of", account).exceeds:
+        tries.refuse_if_exceeded()
+
+
+def _known_device(user: members.User) -> str | None:
+    """Return what names the device of this request if it is one of the user's: a session, or a remembered browser."""
+    person = by_session()
+    if person and person.id == user.id:
+        return person.session.id
+    cookie = request.cookies.get(device_cookie(), "")
+    return devices.recognize(cookie, user.id, user.password_hash) if user.password_hash else None
+
+
+def _note_failed_sign_in() -> None:
+    """Count a failed sign-in of any account, and log a warning once a window when there are very many."""
+    telemetry.count("pixel_sign_in_failures")
+    if _Charge.make(STUFFING, "sign-in failures").count == STUFFING.amount + 1:
+        telemetry.count("pixel_sign_in_alarms")
+        _LOG.warning("more than %d sign-ins failed within %s", STUFFING.amount, _window(STUFFING))
+
+
+def _spend(item: RateLimitItem, *whose: str) -> None:
+    _Charge.make(item, *whose).refuse_if_exceeded()
 
 
 def _window(item):

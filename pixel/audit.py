@@ -33,6 +33,7 @@ ACTIONS = {
     "link.reset": "asked for a password link",
     "link.welcome": "was given a sign-in link",
     "user.support": "changed the support flag",
+    "user.verified": "proved the e-mail address",
 }
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+from limits import RateLimitItem
 from limits.storage import RedisStorage as _RedisStorage
 from limits.storage import Storage, storage_from_string
 from redis.backoff import NoBackoff
@@ -33,17 +34,17 @@ class Counters:
         self.storage = storage_from_string(uri)
         self._breaker = Breaker(PAUSE_SECONDS)
 
-    def hit(self, item, *identifiers, amount=1):
-        """Count a call under a RateLimitItem: (calls in the window so far, when the window ends).
+    def hit(self, item: RateLimitItem, *identifiers: str) -> tuple[int, float] | None:
+        """Count a call under a RateLimitItem. Return the calls in the window so far and when it ends, in seconds.
 
-        None when the counters are away.
+        Return None while the counters are unavailable.
         """
         if not self._breaker.lets_ask():
             telemetry.count("pixel_ratelimit_uncounted")
             return None
         key = item.key_for(*identifiers)
         try:
-            hit = self.storage.incr(key, item.get_expiry(), amount), self.storage.get_expiry(key)
+            hit = self.storage.incr(key, item.get_expiry()), self.storage.get_expiry(key)
         except self.storage.base_exceptions as error:
             telemetry.count("pixel_ratelimit_uncounted")
             if self._breaker.failed():
@@ -51,6 +52,18 @@ class Counters:
             return None
         self._breaker.worked()
         return hit
+
+    def refund(self, item: RateLimitItem, *identifiers: str, reset: float) -> None:
+        """Take one call back from the window that ends at `reset`, in seconds since 1970, unless it has ended."""
+        if not self._breaker.lets_ask():
+            return
+        try:
+            self.storage.refund(item.key_for(*identifiers), reset)
+        except self.storage.base_exceptions as error:
+            if self._breaker.failed():
+                _LOG.warning("rate-limit counters are away, calls go on uncounted: %s", error)
+            return
+        self._breaker.worked()
 
     def sweep(self):
         """Drop the counters whose window has ended, where the storage does not do so itself."""
@@ -114,6 +127,13 @@ class SQLiteStorage(Storage):
         self._local.last = key, expires
         return count
 
+    def refund(self, key: str, reset: float) -> None:
+        """Subtract 1 from the window of `key` that ends at `reset`. A later window starts at 0 and stays as it is."""
+        self._run(
+            "UPDATE counters SET count = count - 1 WHERE key = ? AND expires = ? AND expires > ? AND count > 0",
+            (key, reset, time.time()),
+        )
+
     def get(self, key):
         return (self._one("SELECT count FROM counters WHERE key = ? AND expires > ?", (key, time.time())) or (0,))[0]
 
@@ -167,7 +187,6 @@ class RedisStorage(_RedisStorage):
     STORAGE_SCHEME = ["redis", "rediss"]
     NAME = "Redis"
 
-    #: An amount of -1 may be the first of a window, or bring its count back to nothing.
     _HIT = """
         local count = redis.call("INCRBY", KEYS[1], ARGV[1])
         local left = redis.call("PTTL", KEYS[1])
@@ -176,6 +195,13 @@ class RedisStorage(_RedisStorage):
             redis.call("PEXPIRE", KEYS[1], left)
         end
         return {count, left}
+    """
+    #: Windows last a minute or more, so a difference below a second means the same window.
+    _REFUND = """
+        local left = redis.call("PTTL", KEYS[1])
+        if left > 0 and math.abs(left - tonumber(ARGV[1])) < 1000 and tonumber(redis.call("GET", KEYS[1])) > 0 then
+            redis.call("DECR", KEYS[1])
+        end
     """
 
     def __init__(self, uri, wrap_exceptions=False, **options):
@@ -189,7 +215,12 @@ class RedisStorage(_RedisStorage):
             **options,
         )
         self._hit = self.storage.register_script(self._HIT)
+        self._refund = self.storage.register_script(self._REFUND)
         self._local = threading.local()
+
+    def refund(self, key: str, reset: float) -> None:
+        """Subtract 1 from the window of `key` that ends at `reset`. A later window starts at 0 and stays as it is."""
+        self._refund([self.prefixed_key(key)], [int((reset - time.time()) * 1000)])
 
     def incr(self, key, expiry, amount=1):
         """Count `amount` more for `key`, whose window of `expiry` seconds begins with its first hit."""

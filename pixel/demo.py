@@ -115,13 +115,13 @@ def _site():
     return Site(*(getattr(found, name) for name in Site._fields))
 
 
-def _password():
-    """The owner's password, made for this installation and kept beside its data; a changed one is not made anew."""
+def _password() -> str:
+    """Return the owner's password. It is created once and stored beside the data; a later change is not recorded."""
     kept = Path(current_app.instance_path) / "demo_password"
     if not kept.exists():
         with open(os.open(kept, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             file.write("-".join(ids.random(5) for _ in range(4)))
-        members.change_password(members.called(OWNER), kept.read_text())
+        members.choose_password(members.reset_link(OWNER).rpartition("/")[2], kept.read_text())
     return kept.read_text()
 
 

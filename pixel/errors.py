@@ -75,7 +75,9 @@ class MissingAuthorization(_Unauthorized):
 class InvalidAuthorizationFormat(_Unauthorized):
     """The Authorization header is not in the form Bearer <key>.
 
-    Send exactly one Authorization header: the word Bearer, one space, the key.
+    Send exactly one Authorization header: the word Bearer, one space, the key. details.hint is surrounding_whitespace
+    if other whitespace or invisible characters are around the key. Otherwise it is non_ascii_characters if the header
+    has characters outside ASCII, and absent in all other cases.
     """
 
     code = "invalid_authorization_format"
@@ -85,8 +87,9 @@ class InvalidAuthorizationFormat(_Unauthorized):
 class InvalidApiKey(_Unauthorized):
     """The API key does not match any key of this server.
 
-    Check for trailing whitespace, for environment variables of another environment, and for a stored hash pasted in
-    place of the key. details.hint names what it looks like, where that can be told.
+    Check for trailing whitespace, for environment variables of another environment, and for a stored hash pasted
+    instead of the key. details.hint is the first of these that applies: surrounding_whitespace (also invisible
+    characters), non_ascii_characters, surrounding_quotes, looks_like_hash, wrong_environment, truncated_or_mistyped.
     """
 
     code = "invalid_api_key"
@@ -247,6 +250,19 @@ class EventNotFound(PixelError):
 
     status = 404
     code = "event_not_found"
+
+
+class LimitReached(PixelError):
+    """The workspace already has the allowed number of these objects.
+
+    details.resource names the objects, and details.limit is their number. Remove one that nothing uses, or ask the
+    operator of the server for a higher limit.
+    """
+
+    status = 409
+    code = "limit_reached"
+    # No route of the API creates such an object yet.
+    page_only = True
 
 
 class MethodNotAllowed(PixelError):

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from flask import current_app
 
-from pixel import clock, ids, keys, leases, links, mail, notices, salts, websites
+from pixel import clock, devices, ids, keys, leases, links, mail, notices, salts, websites
 from pixel.database import transaction
 from pixel.extensions import answers, counters, warehouse
 
@@ -102,6 +102,7 @@ def schedule(app, engine):
     one(3600, notices.mail_owners)
     one(3600, forget_emptied_websites)
     one(3600, forget_ended_links)
+    one(3600, forget_old_networks)
     one(86400, mail.sweep)
 
 
@@ -184,3 +185,9 @@ def forget_ended_links():
     """Drop the one-time links that work no more."""
     with transaction() as session:
         links.sweep(session)
+
+
+def forget_old_networks() -> None:
+    """Forget the networks that nobody has signed in from for 90 days."""
+    with transaction() as session:
+        devices.sweep(session)

@@ -2,13 +2,15 @@
 
 import hashlib
 import re
+import unicodedata
 import zlib
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from flask import current_app
 from sqlalchemy import JSON, ForeignKey, LargeBinary, String, exists, func, select, update
-from sqlalchemy.orm import Mapped, aliased, mapped_column
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from pixel import audit, clock, errors, foreign_text, ids, websites
 from pixel.database import Moment, db, remembered, transaction
@@ -112,19 +114,20 @@ class Showing(NamedTuple):
 
 
 def create(
-    workspace_id,
-    name,
-    scopes,
-    environment,
-    website_ids=None,
-    expires_at=None,
-    actor="command line",
-    request_id=None,
-    showing=None,
-):
-    """A new key, as (secret, ApiKey). The secret is in no store: show it once. Raises ValueError.
+    workspace_id: str,
+    name: str,
+    scopes: Iterable[str],
+    environment: str,
+    website_ids: Iterable[str] | None = None,
+    expires_at: datetime | None = None,
+    actor: str = "command line",
+    request_id: str | None = None,
+    showing: Showing | None = None,
+) -> tuple[str, ApiKey]:
+    """Create a key. Return (secret, ApiKey). The secret is in no store: show it once.
 
-    With a Showing, the secret is kept sealed for `reveal`, and MadeAlready is raised for a form that was sent before.
+    With a Showing, store the sealed secret for `reveal`. Raise MadeAlready for a form that was sent before,
+    LimitReached if the workspace has MAX_ACTIVE_KEYS active keys, and ValueError for a wrong value.
     """
     name = checked_name(name)
     if expires_at is not None and expires_at <= clock.now():
@@ -140,19 +143,29 @@ def create(
     key.expires_at = expires_at
     with transaction() as session:
         _prepare_showing(session, workspace_id, key, secret, showing)
+        _refuse_beyond_limit(_count_active(session, workspace_id) + 1)
         session.add(key)
         audit.record(session, workspace_id, actor, "key.created", key.id, request_id, scopes=key.scopes, name=name)
     return secret, key
 
 
 def rotate(
-    key_id, overlap="24h", add=(), drop=(), expires_at=AS_BEFORE, actor="command line", request_id=None, showing=None
-):
-    """A successor of a live key, as (secret, ApiKey). Raises ValueError, and MadeAlready as `create` does.
+    key_id: str,
+    overlap: str = "24h",
+    add: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    expires_at: datetime | object | None = AS_BEFORE,
+    actor: str = "command line",
+    request_id: str | None = None,
+    showing: Showing | None = None,
+) -> tuple[str, ApiKey]:
+    """Create the successor of a working key. Return (secret, ApiKey). Raise the errors of `create`.
 
-    The old key works on until `overlap` after the successor's first use, and never past 7 days from now. A rotation
-    of a key that is itself in an overlap, or has a successor already, ends the earlier overlap. The successor expires
-    when the old key does, unless `expires_at` says when, or that it never does (None).
+    A rotation that ends no active key adds one, and is refused at the limit.
+
+    The old key works until `overlap` after the successor's first use, and for 7 days at most. A rotation of a key that
+    is itself in an overlap, or has a successor already, ends the earlier overlap. The successor expires when the old
+    key does, unless `expires_at` is another moment, or None for never.
     """
     if overlap not in OVERLAPS:
         raise ValueError(f"The overlap is one of {', '.join(OVERLAPS)}.")
@@ -165,6 +178,7 @@ def rotate(
         _prepare_showing(session, old.workspace_id, new, secret, showing)
         if state(old, now) in ("revoked", "expired"):
             raise ValueError(f"This key is {state(old, now)}. Create a new one.")
+        active_before = _count_active(session, old.workspace_id)
         _end_earlier_overlaps(session, old, now)
         new.workspace_id = old.workspace_id
         new.name = old.name
@@ -175,6 +189,9 @@ def rotate(
         new.rotated_from = old.id
         new.overlap_seconds = int(OVERLAPS[overlap].total_seconds())
         old.revoked_at = now + LONGEST_OVERLAP if OVERLAPS[overlap] else now
+        active_after = _count_active(session, old.workspace_id) + 1
+        if active_after > active_before:
+            _refuse_beyond_limit(active_after)
         session.add(new)
         audit.record(
             session, old.workspace_id, actor, "key.rotated", old.id, request_id,
@@ -183,17 +200,18 @@ def rotate(
     return secret, new
 
 
-def reveal(key_id, unseal):
-    """The secret of a key that waits to be shown, and now no longer waits; None when it was shown or waited too long.
+def reveal(key_id: str, unseal: Callable, use_up: bool = True) -> str | None:
+    """Return the secret of a key that waits to be shown, or None if it was shown or waited too long.
 
-    `unseal` opens what the seal of its Showing closed, and gives None for anyone else: then the key goes on waiting.
+    The key then no longer waits, unless `use_up` is false. `unseal` opens the seal of its Showing, and returns None for
+    anybody else's: then the key goes on waiting.
     """
     with transaction() as session:
         key = session.get_one(ApiKey, key_id)
         if key.sealed is None or clock.now() - key.created_at > WAITS:
             return None
         secret = unseal(key.sealed)
-        if secret is not None:
+        if secret is not None and use_up:
             key.sealed = None
     return secret
 
@@ -398,6 +416,11 @@ def note_use(uses):
             )
 
 
+def is_blank(character: str) -> bool:
+    """Return whether a character is whitespace or invisible, such as U+00A0, U+200B or U+FEFF."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Zs")
+
+
 def checked_name(name: str) -> str:
     """Return a key's name as it is stored. Raise ValueError."""
     return foreign_text.checked_name(name, "A key's name")
@@ -433,6 +456,23 @@ def _prepare_showing(session, workspace_id, key, secret, showing):
     key.form, key.sealed = form, showing.seal(secret)
 
 
+def _count_active(session: Session, workspace_id: str) -> int:
+    """Within a transaction, count the active keys. It holds the write lock, so no other change comes in between."""
+    return session.scalar(
+        select(func.count()).where(ApiKey.workspace_id == workspace_id, *_in_state("active", clock.now()))
+    )
+
+
+def _refuse_beyond_limit(active: int) -> None:
+    limit = current_app.config["MAX_ACTIVE_KEYS"]
+    if active > limit:
+        raise errors.LimitReached(
+            f"This workspace has {limit} active API keys, which is the limit; revoke one that nothing uses.",
+            resource="api_keys",
+            limit=limit,
+        )
+
+
 def _new(environment):
     key_id = ids.random(_ID)
     body = f"pxl_{environment}_{key_id}{ids.random(_SECRET)}"
@@ -455,10 +495,17 @@ def _hash(secret):
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _refuse_what_cannot_be(secret, environment):
-    """Raise InvalidApiKey, without asking the database, for what no key of this server can be."""
+def _refuse_what_cannot_be(secret: str, environment: str) -> None:
+    """Raise InvalidApiKey, without a database query, for a text that no key of this server can be.
+
+    The hint is the first that applies, from the outside of the text to its inside.
+    """
     if len(secret) > _LONGEST:
         raise errors.InvalidApiKey()
+    if is_blank(secret[0]) or is_blank(secret[-1]):
+        raise errors.InvalidApiKey(hint="surrounding_whitespace")
+    if not secret.isascii():
+        raise errors.InvalidApiKey(hint="non_ascii_characters")
     if secret[0] in "\"'`" or secret[-1] in "\"'`":
         raise errors.InvalidApiKey(hint="surrounding_quotes")
     if re.fullmatch(r"(sha256:)?[0-9a-fA-F]{64}", secret):

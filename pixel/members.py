@@ -1,16 +1,23 @@
-"""People: users, what they are in a workspace, and how they prove who they are."""
+"""People: users, their roles in workspaces, and how they prove who they are.
+
+A user is verified once they have proven that they own their e-mail address, by a link that was mailed there or printed
+for the operator. An unverified user has no privileges: they cannot sign in, and their memberships and support flag have
+no effect.
+"""
 
 import re
+import shlex
 import threading
 import unicodedata
+from datetime import datetime
 from typing import NamedTuple
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import ForeignKey, String, case, select
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from pixel import audit, clock, foreign_text, ids, links, mail, sessions
+from pixel import audit, clock, devices, foreign_text, ids, links, mail, sessions
 from pixel.database import Moment, db, transaction
 
 ROLES = {
@@ -25,7 +32,7 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 15, 128
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 #: Each hash takes 19 MiB while it is made.
 _HASHES_AT_ONCE = threading.BoundedSemaphore(4)
-#: Verified against where there is no such user, so that this takes as long.
+#: Compared with the password of an unknown user, so that the answer takes as long.
 _NOBODYS_HASH = _HASHER.hash(ids.random(20))
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
 
@@ -37,7 +44,13 @@ class User(db.Model):
     email: Mapped[str] = mapped_column(String(254), unique=True)
     password_hash: Mapped[str | None] = mapped_column(String(200))
     support: Mapped[bool] = mapped_column(default=False)
+    #: When the user proved that they own the address; None for a user without privileges.
+    verified_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[object] = mapped_column(Moment)
+
+    @property
+    def is_verified(self) -> bool:
+        return self.verified_at is not None
 
 
 class Membership(db.Model):
@@ -54,17 +67,17 @@ class Member(NamedTuple):
     user_id: str
     email: str
     role: str
+    is_verified: bool
 
 
-def join(session, workspace_id, email, role):
-    """Make the user of this e-mail, new if need be, a member. Raises ValueError."""
+def join(session: Session, workspace_id: str, email: str, role: str) -> User:
+    """Within a transaction, make the user of an address a member, and create the user unverified if there is none.
+
+    For the operator only: an invitation adds a member in `accept_invitation` or `choose_password`. Raise ValueError.
+    """
     email = address(email)
     _refuse_unknown_role(role)
-    user = session.scalar(select(User).filter_by(email=email))
-    if user is None:
-        user = User(id="usr_" + ids.random(14), email=email, created_at=clock.now())
-        session.add(user)
-        session.flush()
+    user = _ensure_user(session, email)
     session.merge(Membership(workspace_id=workspace_id, user_id=user.id, role=role))
     return user
 
@@ -87,19 +100,17 @@ def by_id(user_id):
     return db.session.get(User, user_id)
 
 
-def of(workspace_id):
-    """The members of a workspace, owners first, then by e-mail."""
-    found = select(User.id, User.email, Membership.role).join(Membership, Membership.user_id == User.id)
+def of(workspace_id: str) -> list[Member]:
+    """Return the members of a workspace, owners first, then by e-mail."""
+    columns = (User.id, User.email, Membership.role, User.verified_at.is_not(None))
     order = (case({role: place for place, role in enumerate(ROLES)}, value=Membership.role), User.email)
-    return [
-        Member(*row)
-        for row in db.session.execute(found.where(Membership.workspace_id == workspace_id).order_by(*order))
-    ]
+    rows = select(*columns).join(Membership, Membership.user_id == User.id).order_by(*order)
+    return [Member(*row) for row in db.session.execute(rows.where(Membership.workspace_id == workspace_id))]
 
 
-def owners(workspace_id):
-    """The e-mail addresses of a workspace's owners."""
-    return [member.email for member in of(workspace_id) if member.role == "owner"]
+def owners(workspace_id: str) -> list[str]:
+    """Return the e-mail addresses of a workspace's verified owners."""
+    return [member.email for member in of(workspace_id) if member.role == "owner" and member.is_verified]
 
 
 def member(workspace_id, user_id):
@@ -110,24 +121,26 @@ def member(workspace_id, user_id):
 # -- in and out of a workspace
 
 
-def invite(workspace_id, workspace_name, email, role, actor, request_id=None):
-    """Invite somebody: mails a link by which whoever reads this address's mail joins.
+def invite(
+    workspace_id: str, workspace_name: str, email: str, role: str, actor: str, request_id: str | None = None
+) -> str | None:
+    """Invite the owner of an address. Mail the link, which then proves the address, and return None.
 
-    Returns the link where no mail is configured, to be passed on by hand, and None where it was mailed. Raises
-    ValueError.
+    Where no mail is configured, return the link for the inviter to pass on. That link proves nothing: it only adds a
+    membership for a verified user who is signed in. Raise ValueError.
     """
     email = address(email)
     _refuse_unknown_role(role)
     with transaction() as session:
         if session.scalar(_membership(workspace_id).join(User).where(User.email == email)):
             raise ValueError(f"{email} is already a member.")
-        token, link = links.make(session, "invite", email, actor, workspace_id, role)
-        address_of_link = links.address(token)
-        mailed = mail.post(
-            session, email, "invite", workspace=workspace_name, inviter=actor, role=role, link=address_of_link
+        token, link = links.make(session, "invite", email, actor, workspace_id, role, proves_address=False)
+        link_address = links.address(token)
+        link.proves_address = mail.post(
+            session, email, "invite", workspace=workspace_name, inviter=actor, role=role, link=link_address
         )
         audit.record(session, workspace_id, actor, "member.invited", link.id, request_id, email=email, role=role)
-    return None if mailed else address_of_link
+    return None if link.proves_address else link_address
 
 
 def withdraw(workspace_id, link_id, actor, request_id=None):
@@ -168,72 +181,152 @@ def remove(workspace_id, user_id, actor, request_id=None):
 # -- passwords and links
 
 
-def verified(email, password):
-    """The user whose e-mail and password these are, or None. It takes as long for a user there is not."""
+def authenticate(email: str, password: str) -> User | None:
+    """Return the verified user with this e-mail and password, or None. An unknown user takes as long."""
     user = by_email(email)
-    fits = verify_password((user and user.password_hash) or _NOBODYS_HASH, password)
-    return user if user and user.password_hash and fits else None
+    password_hash = user.password_hash if user and user.is_verified else None
+    matches = verify_password(password_hash or _NOBODYS_HASH, password)
+    return user if password_hash and matches else None
 
 
-def change_password(user, password, keep_session=None, request_id=None):
-    """Give a user another password; ends the other sessions and the open reset links. Raises ValueError."""
+def start_session(user: User, network: str, address: str, user_agent: str, request_id: str | None = None) -> str | None:
+    """Start a session of a user who has just proven who they are, and remember their network. Return its token.
+
+    Return None if the password has changed since they proved it: no session of the old one may outlive a reset.
+    """
+    with transaction() as session:
+        if session.get_one(User, user.id).password_hash != user.password_hash:
+            return None
+        devices.remember_network(session, user.id, network)
+        return sessions.begin(session, user.id, user.email, address, user_agent, request_id)
+
+
+def change_password(user: User, password: str, keep_session: str, network: str, request_id: str | None = None) -> User:
+    """Change the password of a verified user who is signed in with `keep_session` from `network`.
+
+    It ends the other sessions and the open password links, and forgets the other networks. Raise ValueError, also if
+    the password has changed since `user` was read: a reset must not be undone by a session that it ended.
+    """
     hashed = hash_password(checked_password(password, user.email))
     with transaction() as session:
-        _set_password(session, session.get_one(User, user.id), hashed, request_id)
-        sessions.end_others(session, user.id, but=keep_session)
+        current = session.get_one(User, user.id)
+        if not current.is_verified:
+            raise ValueError(f"{current.email} has not proven this address yet.")
+        if current.password_hash != user.password_hash:
+            raise ValueError("The password was changed in the meantime. Sign in with the new one.")
+        _set_password(session, current, hashed, request_id, keep_session)
+        devices.remember_network(session, current.id, network)
+    return current
 
 
-def password_link(email, purpose="reset", actor="command line", request_id=None):
-    """A link by which a user sets a password. Raises ValueError for a user there is not."""
-    user = called(email)
+def welcome_link(email: str, actor: str = "command line") -> str:
+    """Return a link to the first password of an unverified user, and create the user if there is none.
+
+    Following the link proves the address, so print it for the operator and nobody else. Raise ValueError for a user
+    who is verified.
+    """
+    email = address(email)
     with transaction() as session:
-        token, _ = links.make(session, purpose, user.email, actor)
-        audit.record(session, None, actor, f"link.{purpose}", user.id, request_id)
+        user = _ensure_user(session, email)
+        if user.is_verified:
+            raise ValueError(f"{email} has an account. For a new password: {operator_command('reset', email)}")
+        token, _ = links.make(session, "welcome", email, actor, proves_address=True)
+        audit.record(session, None, actor, "link.welcome", user.id)
     return links.address(token)
 
 
-def mail_reset_link(email, request_id=None):
-    """Mail a user a link to set a new password; who has no account gets nothing. Mail must be configured."""
+def operator_command(verb: str, email: str) -> str:
+    """Return the shell command with which the operator creates an account, or resets its password.
+
+    An e-mail address may contain characters that a shell interprets, so the address is quoted.
+    """
+    return shlex.join(["flask", "--app", "app", "user", verb, email])
+
+
+def reset_link(email: str, actor: str = "command line") -> str:
+    """Return a link by which a user sets a new password.
+
+    Following the link proves the address, so print it for the operator and nobody else. Raise ValueError for an
+    unknown user.
+    """
+    user = called(email)
+    with transaction() as session:
+        token, _ = links.make(session, "reset", user.email, actor, proves_address=True)
+        audit.record(session, None, actor, "link.reset", user.id)
+    return links.address(token)
+
+
+def mail_reset_link(email: str, request_id: str | None = None) -> None:
+    """Mail a user a link to set a new password; mail nothing to an unknown address. Mail must be configured."""
     try:
         email = address(email)
     except ValueError:
         return
     user = by_email(email)
     with transaction() as session:
-        # Made for nobody too, so that this takes as long.
-        token, link = links.make(session, "reset", email, email)
+        # An unknown address gets a link too, so that the answer takes as long. Nobody has its token.
+        token, link = links.make(session, "reset", email, email, proves_address=True)
         if user is not None:
             mail.post(session, email, "reset", link=links.address(token))
         audit.record(session, None, email, "link.reset", user.id if user else link.id, request_id)
 
 
-def follow(token, password=None, request_id=None):
-    """Use a link up: sets the password, joins the workspace. Returns the User, or None when the link works no more.
+def lets_choose_password(link: links.Link) -> bool:
+    """Return whether the holder of a link may choose a password: not by an invitation that proves nothing.
 
-    `password` may be None for an invited user who has one. Raises ValueError for a password that will not do, and
-    then the link still works.
+    A verified user accepts an invitation with the password they have.
+    """
+    return _lets_choose_password(link, by_email(link.email))
+
+
+def choose_password(token: str, password: str, request_id: str | None = None) -> User | None:
+    """Use a link up: verify its user, set the password and end their sessions; join the workspace of an invitation.
+
+    Return the user, or None if the link no longer works or does not let its holder choose a password. Raise ValueError
+    for a password that is not accepted; the link still works then.
     """
     link = links.find(token)
-    hashed = hash_password(checked_password(password, link.email)) if link and password is not None else None
+    if link is None or not lets_choose_password(link):
+        return None
+    hashed = hash_password(checked_password(password, link.email))
     with transaction() as session:
-        link = links.take(session, token)
-        if link is None:
+        link = links.find(token, session)
+        user = link and session.scalar(select(User).filter_by(email=link.email))
+        if link is None or not _lets_choose_password(link, user):
             return None
-        user = session.scalar(select(User).filter_by(email=link.email))
+        user = user or _ensure_user(session, link.email)
+        session.delete(link)
+        if not user.is_verified:
+            user.verified_at = clock.now()
+            audit.record(session, None, user.email, "user.verified", user.id, request_id)
+        _set_password(session, user, hashed, request_id)
         if link.purpose == "invite":
-            user = _joined(session, link, request_id)
-        if hashed:
-            _set_password(session, user, hashed, request_id)
-            sessions.end_others(session, user.id)
+            _accept(session, link, user, request_id)
     return user
 
 
-def allow_support(email, allowed=True):
-    """Let a user look up any workspace's requests, or no longer. From the command line only. Raises ValueError."""
+def accept_invitation(token: str, user: User, request_id: str | None = None) -> bool:
+    """Use an invitation up for the signed-in user it is addressed to. Return False if it does not work for them."""
+    with transaction() as session:
+        link, user = links.find(token, session), session.get_one(User, user.id)
+        if link is None or link.purpose != "invite" or link.email != user.email or not user.is_verified:
+            return False
+        session.delete(link)
+        _accept(session, link, user, request_id)
+    return True
+
+
+def allow_support(email: str, allowed: bool = True) -> User:
+    """Set or remove a user's support flag, which has no effect until they are verified. Raise ValueError.
+
+    For the command line only.
+    """
     user = called(email)
     with transaction() as session:
-        session.get_one(User, user.id).support = allowed
+        user = session.get_one(User, user.id)
+        user.support = allowed
         audit.record(session, None, "command line", "user.support", user.id, allowed=allowed)
+    return user
 
 
 def checked_password(password, email):
@@ -276,19 +369,42 @@ def address(text: str) -> str:
     return email
 
 
-def _set_password(session, user, hashed, request_id):
+def _ensure_user(session: Session, email: str) -> User:
+    """Return the user of an address, created unverified if there is none."""
+    user = session.scalar(select(User).filter_by(email=email))
+    if user is None:
+        user = User(id="usr_" + ids.random(14), email=email, created_at=clock.now())
+        session.add(user)
+        session.flush()
+    return user
+
+
+def _lets_choose_password(link: links.Link, user: User | None) -> bool:
+    if not link.proves_address:
+        return False
+    return not (user and user.is_verified) if link.purpose == "invite" else user is not None
+
+
+def _set_password(
+    session: Session, user: User, hashed: str, request_id: str | None, keep_session: str | None = None
+) -> None:
     user.password_hash = hashed
     links.end(session, user.email)
+    sessions.end_others(session, user.id, but=keep_session)
+    devices.forget_networks(session, user.id)
     audit.record(session, None, user.email, "password.changed", user.id, request_id)
 
 
-def _joined(session, link, request_id):
-    known = session.scalar(_membership(link.workspace_id).join(User).where(User.email == link.email))
-    user = join(session, link.workspace_id, link.email, known.role if known else link.role)
+def _accept(session: Session, link: links.Link, user: User, request_id: str | None) -> None:
+    """Within a transaction, add the membership of an invitation. A member keeps the role they have."""
+    membership = session.get(Membership, (link.workspace_id, user.id))
+    if membership is None:
+        membership = Membership(workspace_id=link.workspace_id, user_id=user.id, role=link.role)
+        session.add(membership)
     audit.record(
-        session, link.workspace_id, user.email, "member.joined", user.id, request_id, email=user.email, role=link.role
-    )
-    return user
+        session, link.workspace_id, user.email, "member.joined", user.id, request_id,
+        email=user.email, role=membership.role,
+    )  # fmt: skip
 
 
 def _refuse_unknown_role(role):

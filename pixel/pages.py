@@ -1,6 +1,7 @@
 """What all pages share: the form, the cookies, the words for moments and numbers."""
 
 import hashlib
+import re
 import secrets
 from datetime import UTC
 from functools import cache
@@ -8,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from flask import flash, g, has_request_context, redirect, render_template, request
+from flask import Flask, flash, g, get_flashed_messages, has_request_context, redirect, render_template, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf
@@ -86,6 +87,17 @@ class Confirmed(Form):
         return True
 
 
+def is_prefetch() -> bool:
+    """Return whether a browser loads this page before anybody asked for it, and may never show it."""
+    purposes = [request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")]
+    return bool(re.search("prefetch|prerender|preview", " ".join(purposes), re.IGNORECASE))
+
+
+def flashed_messages() -> list[str]:
+    """Return the messages for the next page that somebody sees, and forget them if this is one."""
+    return [] if request.method == "HEAD" or is_prefetch() else get_flashed_messages()
+
+
 def checked(check):
     """A WTForms validator from a noun's check, which raises ValueError."""
 
@@ -103,8 +115,12 @@ def listed(words):
     return [SelectChoice(value, called) for value, called in words.items()]
 
 
-def page(template, status=200, headers=(), **facts):
-    """A page, its status and what further headers it has."""
+#: What a view returns for a page: its text, its status and further headers.
+Page = tuple[str, int, dict[str, str]]
+
+
+def page(template: str, status: int = 200, headers: dict[str, str] | tuple[()] = (), **facts: object) -> Page:
+    """Return a page, its status and its further headers."""
     return render_template(template, **facts), status, dict(headers)
 
 
@@ -173,8 +189,8 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def bind(app):
-    """Give templates their words, and forms their cookie."""
+def bind(app: Flask) -> None:
+    """Register the globals and filters of the templates, and the cookie of the forms."""
     live = app.config["PIXEL_ENV"] == "live"
     app.config.update(
         SESSION_COOKIE_SECURE=live, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax",
@@ -183,7 +199,9 @@ def bind(app):
     )  # fmt: skip
     app.session_interface = FormCookie()
     app.before_request(refuse_other_sites)
-    app.jinja_env.globals.update(asset=asset, person=_person, clock=clock, csrf_token=generate_csrf)
+    app.jinja_env.globals.update(
+        asset=asset, person=_person, clock=clock, csrf_token=generate_csrf, flashed_messages=flashed_messages
+    )  # fmt: skip
     app.jinja_env.filters.update(
         moment=moment, exact=exact, number=number, plural=plural, day=day, clocked=clocked, browser=browser
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import ForeignKey, LargeBinary, String, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Session as DatabaseSession
 
 from pixel import audit, clock, ids
 from pixel.database import Moment, db, transaction
@@ -32,7 +33,6 @@ class Session(db.Model):
     seen_at: Mapped[object] = mapped_column(Moment)
     confirmed_at: Mapped[object] = mapped_column(Moment)
     address: Mapped[str] = mapped_column(String(45))
-    network: Mapped[str] = mapped_column(String(45))
     user_agent: Mapped[str] = mapped_column(String(500))
 
 
@@ -51,24 +51,27 @@ class Signed(NamedTuple):
         return clock.now() - self.confirmed_at < CONFIRMED
 
 
-def begin(user, address, network, user_agent, request_id=None):
-    """Sign a user in: the token for the cookie. `address` is kept as given, so give it without its last part."""
+def begin(
+    session: DatabaseSession, user_id: str, email: str, address: str, user_agent: str, request_id: str | None = None
+) -> str:
+    """Within a transaction, start a session of a user. Return the token for the cookie.
+
+    Pass `address` without its last part: it is stored.
+    """
     token, now = _PREFIX + ids.random(32), clock.now()
-    with transaction() as session:
-        session.execute(delete(Session).where(Session.user_id == user.id, _over(now)))
-        row = Session(
-            id="ses_" + ids.random(14),
-            hash=_hash(token),
-            user_id=user.id,
-            created_at=now,
-            seen_at=now,
-            confirmed_at=now,
-            address=address[:45],
-            network=network[:45],
-            user_agent=user_agent[:500],
-        )
-        session.add(row)
-        audit.record(session, None, user.email, "session.begun", user.id, request_id, address=address)
+    session.execute(delete(Session).where(Session.user_id == user_id, _over(now)))
+    row = Session(
+        id="ses_" + ids.random(14),
+        hash=_hash(token),
+        user_id=user_id,
+        created_at=now,
+        seen_at=now,
+        confirmed_at=now,
+        address=address[:45],
+        user_agent=user_agent[:500],
+    )
+    session.add(row)
+    audit.record(session, None, email, "session.begun", user_id, request_id, address=address)
     return token
 
 
@@ -112,11 +115,6 @@ def end(user, session_id, request_id=None):
 def end_others(session, user_id, but=None):
     """Within a transaction, end all sessions of a user, except the one of the id `but`."""
     session.execute(delete(Session).where(Session.user_id == user_id, Session.id != (but or "")))
-
-
-def known_network(user_id, network):
-    """Whether this user has a session that was begun from there."""
-    return db.session.scalar(select(Session.id).filter_by(user_id=user_id, network=network).limit(1)) is not None
 
 
 def seal(token, text):

@@ -54,6 +54,8 @@ FAMILIES = {
         (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0),
     ),
     "pixel_load_failures": _Family("Loads that the warehouse did not take; what they held is tried again."),
+    "pixel_sign_in_failures": _Family("Sign-ins with a wrong password, or refused because of too many."),
+    "pixel_sign_in_alarms": _Family("Times of five minutes in which more than 200 sign-ins failed."),
     "pixel_ratelimit_uncounted": _Family("Calls that went uncounted, because the rate-limit counters were away."),
     "pixel_forwarding_ignored": _Family(
         "Requests whose forwarded headers or peer were not trusted, by case and kind of the peer's network.",

@@ -20,8 +20,8 @@ class Workspace(db.Model):
     created_at: Mapped[object] = mapped_column(Moment)
 
 
-def create(name, owner_email, timezone="UTC", actor="command line"):
-    """A new workspace and its owner, who is made a user if there is none of this e-mail. Raises ValueError."""
+def create(name: str, owner_email: str, timezone: str = "UTC", actor: str = "command line") -> Workspace:
+    """Create a workspace and its owner, unverified if there is no user of this e-mail yet. Raise ValueError."""
     name = foreign_text.checked_name(name, "A workspace's name")
     refuse_unknown_timezone(timezone)
     with transaction() as session:

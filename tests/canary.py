@@ -49,7 +49,11 @@ def watch(app):
         put(line)
 
     def answered(response):
-        note(f"address of {request.endpoint}", response.headers.get("Location", ""))
+        location = response.headers.get("Location", "")
+        if request.endpoint == "front.take_in" and location.startswith("/links/pxl_invite_"):
+            # Signing in leads back to the invitation that asked for it.
+            return response
+        note(f"address of {request.endpoint}", location)
         # A caller of the API is told back what they sent; a page may be looked at by somebody else.
         if response.mimetype == "text/html" and not response.direct_passthrough:
             note(request.endpoint, response.get_data(as_text=True))

@@ -50,7 +50,7 @@ def person(app, workspace_id=None, role="owner", support=False, email=None):
             else:
                 user = members.User(id=f"usr_{next(_numbers):014d}", email=email, created_at=members.clock.now())
                 session.add(user)
-        members.change_password(user, PASSWORD)
+        members.choose_password(members.reset_link(email).rpartition("/")[2], PASSWORD)
         if support:
             members.allow_support(email)
     visitor = Visitor(app)

@@ -35,7 +35,7 @@ def look_back(app):
     )
     assert here.owner.get(made.location).status_code == 200
     with app.app_context(), transaction() as session:
-        token, _ = links.make(session, "reset", here.owner.email, "a test")
+        token, _ = links.make(session, "reset", here.owner.email, "a test", proves_address=True)
     Visitor(app).get(f"/links/{token}")
     app.test_client().get("/nowhere", query_string={"key": here.secret, "session": token})
     journal.flush()

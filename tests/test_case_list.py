@@ -30,8 +30,6 @@ NOT_APPLICABLE = {
 PENDING = {
     46: "The cost of huge objects.",
     51: "Regular expressions and hostile text.",
-    76: "Budgets of sign-ins.",
-    77: "Credential stuffing.",
 }
 #: Cases that the product does not fulfil yet, or not wholly. Each has a test that is expected to fail.
 NOT_FULFILLED = {
@@ -44,7 +42,6 @@ NOT_FULFILLED = {
     71: "The session keeps its token when the password is typed again or changed.",
     75: "Asking for a reset link does more for a known address.",
     78: "No list of breached passwords is asked.",
-    84: "HEAD and a prefetch use up the page of a new key.",
     91: "The policy names no endpoint for reports.",
 }
 

@@ -71,6 +71,40 @@ def test_tables_with_rows_go_up_and_down(tmp_path, kind):
     engine.dispose()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_users_with_a_password_and_no_invitation_count_as_proven_after_an_upgrade(tmp_path, kind):
+    url = f"sqlite:///{tmp_path}/control.sqlite" if kind == "sqlite" else stores.new_database(stores.postgresql().url)
+    server = Server(tmp_path / "instance", **stores.of(url))
+    server.flask("db", "upgrade", "0006_claims")
+    engine = create_engine(config.load(**stores.of(url)).database_url)
+    no, moment = ("0" if kind == "sqlite" else "false"), "'2026-01-01 00:00:00'"
+    blob = "x'{:064x}'" if kind == "sqlite" else "'\\x{:064x}'"
+    with engine.begin() as connection:
+        for row in (
+            f"workspaces VALUES ('ws_1', 'One', 'UTC', NULL, {moment})",
+            f"users VALUES ('usr_1', 'has@example.com', 'a hash', {no}, {moment})",
+            f"users VALUES ('usr_2', 'none@example.com', NULL, {no}, {moment})",
+            f"sessions VALUES ('ses_1', {blob.format(9)}, 'usr_1', 'ws_1', {moment}, {moment}, {moment}, 'a', 'n', 'u')",
+            *(
+                f"links VALUES ('{purpose}', {blob.format(n)}, '{purpose}', 'x@example.com', 'ws_1', NULL, 'x', {moment}, {moment})"
+                for n, purpose in enumerate(("invite", "reset", "welcome"))
+            ),
+        ):
+            connection.exec_driver_sql("INSERT INTO " + row)
+    server.flask("db", "upgrade")
+    with engine.begin() as connection:
+        verified = connection.execute(text("SELECT id FROM users WHERE verified_at IS NOT NULL")).scalars().all()
+        proving = connection.execute(text("SELECT id FROM links WHERE proves_address ORDER BY id")).scalars().all()
+        assert (verified, proving) == (["usr_1"], ["reset", "welcome"])
+    server.flask("db", "downgrade", "0006_claims")
+    with engine.begin() as connection:
+        # The version before lets any link set a password.
+        assert connection.execute(text("SELECT id FROM links ORDER BY id")).scalars().all() == ["reset", "welcome"]
+        assert connection.scalar(text("SELECT count(*) FROM sessions")) == 1
+    server.flask("db", "upgrade")
+    engine.dispose()
+
+
 def test_tables_may_be_made_by_several_servers_at_once(tmp_path):
     url = stores.new_database(stores.postgresql().url)
     servers = [Server(tmp_path / f"instance{n}", **stores.of(url)) for n in range(3)]
@@ -151,8 +185,8 @@ def test_a_postgresql_url_is_taken_with_and_without_the_driver():
 
 def test_of_many_who_follow_a_link_one_gets_in(app, ada):
     with app.app_context(), transaction() as session:
-        token, _ = links.make(session, "invite", "guest@example.com", "x", ada.id, "viewer")
-    joined = all_at_once(app, lambda: members.follow(token, "four plain words here"))
+        token, _ = links.make(session, "invite", "guest@example.com", "x", ada.id, "viewer", proves_address=True)
+    joined = all_at_once(app, lambda: members.choose_password(token, "four plain words here"))
     assert [type(user).__name__ for user in joined if user is not None] == ["User"]
 
 
@@ -160,6 +194,14 @@ def test_a_form_sent_many_times_at_once_makes_one_key(app, ada):
     showing = keys.Showing("the form", lambda secret: b"sealed")
     made = all_at_once(app, lambda: keys.create(ada.id, "k", [READ], "dev", showing=showing))
     assert sorted(type(result).__name__ for result in made) == ["MadeAlready"] * (AT_ONCE - 1) + ["tuple"]
+
+
+def test_of_many_who_create_a_key_at_once_as_many_succeed_as_there_is_room_for(app, ada, monkeypatch):
+    monkeypatch.setitem(app.config, "MAX_ACTIVE_KEYS", 3)
+    made = all_at_once(app, lambda: keys.create(ada.id, "k", [READ], "dev"))
+    assert sorted(type(result).__name__ for result in made) == ["LimitReached"] * (AT_ONCE - 3) + ["tuple"] * 3
+    with app.app_context():
+        assert keys.count(ada.id, "active") == 3
 
 
 def test_of_many_rotations_at_once_one_successor_works_on(app, ada, caller):
@@ -181,7 +223,7 @@ def test_two_owners_who_leave_at_once_do_not_leave_nobody(app, ada):
     leaving = iter(owners * (AT_ONCE // 2))
     all_at_once(app, lambda: members.remove(ada.id, next(leaving), "x"))
     with app.app_context():
-        assert len(members.owners(ada.id)) == 1
+        assert [member.role for member in members.of(ada.id)] == ["owner"]
 
 
 def test_a_day_has_one_salt_whoever_asks_first(app, moved_clock):

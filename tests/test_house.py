@@ -17,7 +17,8 @@ FLOORS = [
     | {"foreign_text", "forwarding", "paths", "private_files", "telemetry", "turns"},
     {"database", "postgresql", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
-    | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"},
+    | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"}
+    | {"devices"},
     {"access", "pages", "stories", "events", "metrics", "visitors", "intake", "notices", "erasure", "export"},
     {"access_log", "backup", "demo", "doctor", "health", "jobs", "move"},
     {"api", "collect", "settings", "requests", "support", "analytics", "front", "docs", "cli"},

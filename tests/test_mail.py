@@ -10,7 +10,7 @@ from aiosmtpd.controller import Controller
 from flask import Flask
 
 import config
-from pixel import keys, mail, members, notices
+from pixel import keys, mail, notices
 from pixel.database import db, transaction
 from tests.cast import READ, Workspace, load, statements
 from tests.pages import Visitor, field, person
@@ -209,9 +209,7 @@ def test_asking_for_a_reset_link_takes_the_same_steps_for_every_address(
 
 @pytest.fixture
 def owned(app, ada):
-    with app.app_context():
-        address = members.owners(ada.id)[0]
-    return ada, address
+    return ada, person(app, ada.id).email
 
 
 def mails_owners(app):
@@ -334,7 +332,7 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(wrong):
 
 
 def test_a_silent_website_and_a_jump_of_refusals_are_mailed_once(app, ada, postbox, moved_clock):
-    caller = ada.key(READ, "pixel:write")
+    caller, _ = ada.key(READ, "pixel:write"), person(app, ada.id)
     for _ in range(2):
         caller.sends(ada.site, visitor_id="v")
         moved_clock.forward(days=1)

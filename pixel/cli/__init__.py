@@ -26,7 +26,7 @@ from pixel import (
 )
 from pixel.access import Scope
 from pixel.cli import data, safety
-from pixel.cli.group import Group
+from pixel.cli.group import Command, Group
 from pixel.cli.move import move_installation
 from pixel.extensions import warehouse
 
@@ -55,30 +55,48 @@ def register(app):
 @click.argument("name")
 @click.option("--owner", required=True, help="E-mail address of the owner.")
 @click.option("--timezone", default="UTC", show_default=True, help="IANA name, such as Europe/Berlin.")
-def create_workspace(name, owner, timezone):
-    """Make a workspace. Prints its id, and for a new owner a link to sign in with for the first time."""
-    made = workspaces.create(name, owner, timezone)
+def create_workspace(name: str, owner: str, timezone: str) -> None:
+    """Create a workspace. Print its id, and a link to the first password of an owner who has none."""
+    created = workspaces.create(name, owner, timezone)
     user = members.by_email(owner)
-    if user.password_hash is None:
-        click.echo(f"{user.email} chooses a password here, once and within a day:", err=True)
-        click.echo(members.password_link(user.email, "welcome"), err=True)
-    click.echo(made.id)
+    if not user.is_verified:
+        _print_welcome_link(user.email, err=True)
+    click.echo(created.id)
+
+
+@user.command("create")
+@click.argument("email")
+def create_user(email: str) -> None:
+    """Create the account of EMAIL. Print a link to its first password, which works once and within a day."""
+    _print_welcome_link(email)
 
 
 @user.command("reset")
 @click.argument("email")
-def reset_password(email):
+def reset_password(email: str) -> None:
     """Print a link by which EMAIL sets a new password, once and within an hour."""
-    click.echo(members.password_link(email))
+    click.echo(members.reset_link(email))
 
 
 @user.command("support")
 @click.argument("email")
 @click.option("--remove", is_flag=True, help="Take it away again.")
-def allow_support(email, remove):
+def allow_support(email: str, remove: bool) -> None:
     """Let EMAIL look up any workspace's requests."""
-    members.allow_support(email, not remove)
-    click.echo(f"{email} {'is no longer' if remove else 'is'} support.", err=True)
+    user = members.allow_support(email, not remove)
+    click.echo(f"{user.email} {'is no longer' if remove else 'is'} support.", err=True)
+    if not remove and not user.is_verified:
+        click.echo(
+            "The flag takes effect once they have proven the address. "
+            f"For a link that does so: {members.operator_command('create', user.email)}",
+            err=True,
+        )
+
+
+def _print_welcome_link(email: str, err: bool = False) -> None:
+    link = members.welcome_link(email)
+    click.echo(f"Send this link to {members.address(email)} and nobody else. It sets the password, once:", err=True)
+    click.echo(link, err=err)
 
 
 @workspace.command("limit")
@@ -220,7 +238,7 @@ def _doctor():
         raise SystemExit(1)
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option("--examples", is_flag=True, help="Print an answer of each report on the demo's traffic, as JSON.")
 @with_appcontext
 def _demo(examples):

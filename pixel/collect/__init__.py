@@ -13,7 +13,7 @@ from flask import Blueprint, Response, current_app, g, request
 from limits import RateLimitItemPerMinute
 from marshmallow import ValidationError
 
-from pixel import access, envelope, errors, events, forwarding, geo, identities, salts, websites
+from pixel import access, envelope, errors, events, forwarding, geo, identities, pages, salts, websites
 from pixel.extensions import counters
 from pixel.intake import body, fields, idempotency, schemas
 
@@ -71,12 +71,16 @@ def may_take_hit():
 
 
 @collect.get("/pixel.gif")
-def take_image():
-    """A pageview, or a goal, of a mail or of a page without scripts."""
+def take_image() -> Response:
+    """Count a pageview, or a goal, of a mail or of a page without scripts.
+
+    A HEAD request and a prefetch show nobody an image, so they count nothing.
+    """
     try:
-        _show({name: request.args[name] for name in _IN_GIF if request.args.get(name)})
+        if request.method == "GET" and not pages.is_prefetch():
+            _show({name: request.args[name] for name in _IN_GIF if request.args.get(name)})
     except (errors.PixelError, ValidationError):
-        # Whoever reads the mail sees an image, whatever became of the hit.
+        # The reader of a mail sees an image even if the hit is invalid.
         pass
     response = Response(_GIF, mimetype="image/gif")
     response.headers["Cache-Control"] = "no-store"

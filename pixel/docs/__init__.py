@@ -70,9 +70,10 @@ def quickstart():
 
 
 @docs.get("/authentication")
-def authentication():
-    """Keys: how they are sent, what they open, how they end."""
-    return _page("authentication", scopes=list(Scope), overlaps=list(keys.OVERLAPS))
+def authentication() -> str:
+    """Keys: how to send them, what they open, how they end."""
+    most_keys = current_app.config["MAX_ACTIVE_KEYS"]
+    return _page("authentication", scopes=list(Scope), overlaps=list(keys.OVERLAPS), most_keys=most_keys)
 
 
 @docs.get("/operations")

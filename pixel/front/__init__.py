@@ -3,7 +3,10 @@
 Anyone may enter.
 """
 
+from datetime import timedelta
+
 from flask import Blueprint, current_app, flash, g, redirect, render_template, request, session
+from werkzeug.wrappers import Response
 
 from pixel import access, envelope, errors, health, links, mail, members, pages, redaction, sessions, workspaces
 from pixel.foreign_text import plain_text
@@ -59,7 +62,7 @@ def sign_in():
 
 
 @front.post("/sign-in")
-def take_in():
+def take_in() -> pages.Page | Response:
     """Sign somebody in."""
     form = forms.SignIn()
     if not form.sent():
@@ -70,10 +73,11 @@ def take_in():
         g.entry.failed(refusal, refusal)
         form.refuse(None, f"Too many attempts. {refusal.message.partition('. ')[2]}")
         return pages.page("front/sign_in.html", 429, form=form, headers=refusal.headers)
-    if user is None:
+    response = user and _signed_in(user, session.get("link") or pages.local(form.next.data or "/"))
+    if response is None:
         form.refuse(None, "No account has this e-mail and password.")
         return pages.again("front/sign_in.html", form=form)
-    return _signed_in(user, session.get("link") or pages.local(form.next.data or "/"))
+    return response
 
 
 @front.post("/sign-out")
@@ -88,7 +92,7 @@ def sign_out():
     session.clear()
     flash("You are signed out.")
     response = redirect("/sign-in", 303)
-    _set_cookie(response, "", max_age=0)
+    access.set_cookie(response, access.session_cookie(), "", timedelta(0))
     return response
 
 
@@ -130,8 +134,8 @@ def send_reset_link():
 
 
 @front.get("/links/<token>")
-def open_link(token):
-    """What a one-time link is for, and the form to use it."""
+def open_link(token: str) -> pages.Page:
+    """Show what a one-time link is for, and the form to use it."""
     link = links.find(token)
     if link is None:
         return pages.page("front/link_over.html", 404)
@@ -139,73 +143,77 @@ def open_link(token):
 
 
 @front.post("/links/<token>")
-def follow_link(token):
-    """Use a one-time link."""
+def follow_link(token: str) -> pages.Page | Response:
+    """Use a one-time link: choose a password, or join as the signed-in user."""
     link = links.find(token)
     if link is None:
         return pages.page("front/link_over.html", 404)
     form = _link_form(link)
     if not form.sent():
         return _link_page(link, form, 400)
-    password = form.password.data if "password" in form else None
-    if password is None and not _is_signed_in_as(link.email):
-        # Not as `next`: a link's address is a secret, and other addresses are kept in many places.
-        session["link"] = request.path
-        return redirect("/sign-in", 303)
+    return _choose_password(token, link, form) if "password" in form else _accept_invitation(token, link, form)
+
+
+def _choose_password(token: str, link: links.Link, form: forms.Choose) -> pages.Page | Response:
     try:
-        user = members.follow(token, password, g.entry.request_id)
+        user = members.choose_password(token, form.password.data, g.entry.request_id)
     except ValueError as refusal:
         form.refuse("password", refusal)
         return _link_page(link, form, 400)
-    if user is None:
+    response = user and _signed_in(user, "/", link.workspace_id)
+    return response or pages.page("front/link_over.html", 404)
+
+
+def _accept_invitation(token: str, link: links.Link, form: forms.Join) -> pages.Page | Response:
+    person = access.by_session()
+    if person is None:
+        # Not in the parameter `next`: the URL of a link is a secret, and other URLs are written to logs.
+        session["link"] = request.path
+        return redirect("/sign-in", 303)
+    if person.email != link.email:
+        form.refuse(None, f"This invitation is for {link.email}.")
+        return _link_page(link, form, 400)
+    if not members.accept_invitation(token, person.user, g.entry.request_id):
         return pages.page("front/link_over.html", 404)
-    if password is None:
-        sessions.enter_workspace(access.by_session().session.id, link.workspace_id)
-        return pages.done("/", "You are a member now.")
-    return _signed_in(user, "/", link.workspace_id)
+    sessions.enter_workspace(person.session.id, link.workspace_id)
+    return pages.done("/", "You are a member now.")
 
 
-def _link_form(link):
-    user = members.by_email(link.email)
-    joins_only = link.purpose == "invite" and user is not None and user.password_hash
-    return forms.Join() if joins_only else forms.Choose()
+def _link_form(link: links.Link) -> forms.Choose | forms.Join:
+    return forms.Choose() if members.lets_choose_password(link) else forms.Join()
 
 
-def _link_page(link, form, status=200):
-    workspace = workspaces.get(link.workspace_id) if link.workspace_id else None
+def _link_page(link: links.Link, form: pages.Form, status: int = 200) -> pages.Page:
+    person = access.by_session()
     return pages.page(
-        "front/link.html", status, link=link, form=form, workspace=workspace,
-        signed_in=_is_signed_in_as(link.email), headers={"Referrer-Policy": "no-referrer"},
+        "front/link.html", status, link=link, form=form, mails=mail.configured(),
+        workspace=workspaces.get(link.workspace_id) if link.workspace_id else None,
+        command=members.operator_command("create", link.email),
+        signed_in_as=person.email if person else None, headers={"Referrer-Policy": "no-referrer"},
     )  # fmt: skip
 
 
-def _is_signed_in_as(email):
-    person = access.by_session()
-    return person is not None and person.email == email
+def _signed_in(user: members.User, address: str, workspace_id: str | None = None) -> Response | None:
+    """Return the response that signs a user in and ends the session that the browser had before.
 
-
-def _signed_in(user, address, workspace_id=None):
-    """The answer that signs a user in. What the browser held before is worth nothing from now on."""
+    Return None if the user's password has changed in the meantime.
+    """
     before = access.by_session()
-    if before is not None:
-        sessions.end(before.user, before.session.id, g.entry.request_id)
-    token = sessions.begin(
+    token = members.start_session(
         user,
-        redaction.address(request.remote_addr or ""),
         access.network_of_request(),
+        redaction.address(request.remote_addr or ""),
         redaction.line(request.headers.get("User-Agent", "")),
         g.entry.request_id,
     )
+    if token is None:
+        return None
+    if before is not None:
+        sessions.end(before.user, before.session.id, g.entry.request_id)
     session.clear()
     if workspace_id:
         sessions.enter_workspace(sessions.find(token).id, workspace_id)
     response = redirect(address, 303)
-    _set_cookie(response, token, max_age=int(sessions.LONGEST.total_seconds()))
+    access.set_cookie(response, access.session_cookie(), token, sessions.LONGEST)
+    access.remember_device(response, user)
     return response
-
-
-def _set_cookie(response, token, max_age):
-    response.set_cookie(
-        access.session_cookie(), token, max_age=max_age, path="/", httponly=True, samesite="Lax",
-        secure=current_app.config["PIXEL_ENV"] == "live",
-    )  # fmt: skip

@@ -25,11 +25,11 @@ class Switch(Form):
 
 
 class Join(Form):
-    """For somebody who is invited and has an account."""
+    """Accept an invitation as the signed-in user."""
 
 
 class Choose(Form):
-    """A new password."""
+    """Choose a password."""
 
     password = PasswordField(
         "New password",

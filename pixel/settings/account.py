@@ -1,6 +1,7 @@
 """What everyone may do with their own account: password, sessions, what was done with it."""
 
 from flask import g
+from werkzeug.wrappers import Response
 
 from pixel import access, audit, errors, members, pages, sessions
 from pixel.access import enter
@@ -16,17 +17,21 @@ def account():
 
 @settings.post("/account/password")
 @enter("person")
-def change_password():
-    """Give oneself another password. It ends the other sessions."""
+def change_password() -> pages.Page | Response:
+    """Change one's own password. It ends the other sessions and makes other devices and networks unknown."""
     form = forms.Password()
     if not (form.sent() and _is_known(form)):
         return _page(form, 400)
     try:
-        members.change_password(g.person.user, form.new.data, g.person.session.id, g.entry.request_id)
+        user = members.change_password(
+            g.person.user, form.new.data, g.person.session.id, access.network_of_request(), g.entry.request_id
+        )
     except ValueError as refusal:
         form.refuse("new", refusal)
         return _page(form, 400)
-    return pages.done("/account", "Your password is changed, and your other sessions are ended.")
+    response = pages.done("/account", "Your password is changed, and your other sessions are ended.")
+    access.remember_device(response, user)
+    return response
 
 
 @settings.post("/account/sessions/<session_id>/end")

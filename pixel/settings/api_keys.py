@@ -1,6 +1,7 @@
 """Settings, API keys."""
 
 from flask import current_app, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
 from pixel import audit, calls, charts, clock, errors, keys, notices, pages, sessions, websites
 from pixel.access import enter
@@ -42,8 +43,8 @@ def new_key():
 
 @settings.post("/settings/api-keys/new")
 @enter("admin")
-def create_key():
-    """Make a key, and go where it is shown once."""
+def create_key() -> pages.Page | Response:
+    """Create a key, and redirect to the page that shows it once."""
     form = _new_key_form()
     if not form.sent():
         return _new_key_page(form, 400)
@@ -57,16 +58,22 @@ def create_key():
     except ValueError as refusal:
         form.refuse(None, refusal)
         return _new_key_page(form, 400)
+    except errors.LimitReached as refusal:
+        g.entry.failed(refusal, refusal)
+        form.refuse(None, refusal)
+        return _new_key_page(form, refusal.status)
     return redirect(_address(key, "secret"), 303)
 
 
 @settings.get("/settings/api-keys/<key_id>/secret")
 @enter("admin")
-def show_secret(key_id):
-    """The key, once."""
+def show_secret(key_id: str) -> pages.Page:
+    """Show a key once. A prefetch and a HEAD request do not use it up."""
     key = keys.get(g.person.workspace_id, key_id)
+    if pages.is_prefetch():
+        return "", 204, {}
     token = g.person.session.token
-    secret = keys.reveal(key.id, lambda sealed: sessions.unseal(token, sealed))
+    secret = keys.reveal(key.id, lambda sealed: sessions.unseal(token, sealed), use_up=request.method != "HEAD")
     site = next(iter(websites.visible(key.workspace_id, key.websites)), None)
     return pages.page(
         "settings/api_keys/secret.html", key=key, secret=secret, site=site,
@@ -107,8 +114,8 @@ def ask_to_rotate(key_id):
 
 @settings.post("/settings/api-keys/<key_id>/rotate")
 @enter("admin")
-def rotate_key(key_id):
-    """Make the successor, and go where it is shown once."""
+def rotate_key(key_id: str) -> pages.Page | Response:
+    """Create the successor of a key, and redirect to the page that shows it once."""
     key = keys.get(g.person.workspace_id, key_id)
     form = _rotate_form(key)
     if not form.sent():
@@ -124,6 +131,10 @@ def rotate_key(key_id):
     except ValueError as refusal:
         form.refuse(None, refusal)
         return pages.again("settings/api_keys/rotate.html", key=key, form=form, about=forms.OFFERED)
+    except errors.LimitReached as refusal:
+        g.entry.failed(refusal, refusal)
+        form.refuse(None, refusal)
+        return pages.page("settings/api_keys/rotate.html", refusal.status, key=key, form=form, about=forms.OFFERED)
     return redirect(_address(new, "secret"), 303)
 
 

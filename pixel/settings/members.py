@@ -1,6 +1,7 @@
 """Settings, members."""
 
 from flask import g, request
+from werkzeug.wrappers import Response
 
 from pixel import errors, links, mail, members, pages
 from pixel.access import enter
@@ -17,8 +18,8 @@ def all_members():
 
 @settings.post("/settings/members")
 @enter("admin")
-def invite():
-    """Invite somebody. Without a mail server the link is shown, to be passed on by hand."""
+def invite() -> pages.Page | Response:
+    """Invite somebody. Without a mail server, show the link for the inviter to pass on."""
     form = forms.Invite()
     if not form.sent():
         return _list(form, 400)
@@ -30,8 +31,9 @@ def invite():
         form.refuse("email", refusal)
         return _list(form, 400)
     if link:
-        # Not by way of another address: a link that lets somebody in is shown once.
-        return pages.page("settings/members/invited.html", email=email, invitation=link)
+        # No redirect, because the link is shown once and stored nowhere.
+        command = members.operator_command("create", email)
+        return pages.page("settings/members/invited.html", email=email, invitation=link, command=command)
     return pages.done("/settings/members", f"{plain_text(email)} is sent a link by which to join, within 7 days.")
 
 

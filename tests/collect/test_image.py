@@ -19,6 +19,14 @@ def test_the_image_counts_a_view_where_no_script_runs(app, ada, caller):
     assert {row["goal"] for row in caller.rows("p_events_catalog")} == {"", "mail opened"}
 
 
+def test_an_image_that_nobody_sees_counts_nothing(app, ada):
+    query = {"website_id": ada.site, "path": "/mail/2"}
+    for method, headers in (("HEAD", {}), ("GET", {"Sec-Purpose": "prefetch"}), ("GET", {"X-Moz": "prefetch"})):
+        answer = app.test_client().open("/pixel.gif", method=method, query_string=query, headers=headers)
+        assert (answer.status_code, answer.mimetype) == (200, "image/gif")
+    assert stored(app, ada.site) == []
+
+
 @pytest.mark.parametrize(
     "query", [{}, {"website_id": "nope"}, {"website_id": "SITE", "name": "payment"}, {"website_id": "SITE", "url": "x"},
               {"website_id": "SITE", "name": "x" * 1000}, {"website_id": "SITE", "event_id": "\x00"}],

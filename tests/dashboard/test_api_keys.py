@@ -6,6 +6,7 @@ import threading
 import pytest
 from flask import Flask
 
+import config
 from pixel import keys
 from pixel.database import db, transaction
 from tests.cast import READ, WRITE, Caller, Workspace, load
@@ -190,20 +191,6 @@ def test_a_key_is_shown_once_and_kept_nowhere(app, ada, owner):
     assert secret not in "".join(map(str, snapshot(app).values()))
 
 
-@pytest.mark.case(84)
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="HEAD and a prefetch use up the page of a new key.")
-@pytest.mark.parametrize(
-    ("method", "headers"),
-    [("HEAD", {}), ("GET", {"Sec-Purpose": "prefetch"}), ("GET", {"Sec-Purpose": "prefetch;prerender"})],
-)
-def test_looking_ahead_does_not_use_up_the_page_of_a_new_key(
-    owner: Visitor, method: str, headers: dict[str, str]
-) -> None:
-    answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})
-    owner.browser.open(answer.location, method=method, headers=headers)
-    assert 'class="secret"' in owner.get(answer.location).text
-
-
 def test_only_its_maker_sees_it(app, ada, owner):
     mate = person(app, ada.id, "owner")
     answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})
@@ -230,6 +217,159 @@ def test_the_key_page_tells_when_the_first_request_came(app, owner):
     Caller(app, secret_of(page)).get("/me")
     assert "The first request was received" in owner.get(part).text
     assert "<html" not in owner.get(part).text
+
+
+@pytest.mark.case(84)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"Sec-Purpose": "prefetch;anonymous-client-ip"},
+        {"Purpose": "prefetch"},
+        {"Purpose": "Prefetch"},
+        {"X-Purpose": "preview"},
+        {"X-Moz": "prefetch"},
+    ],
+    ids=str,
+)
+def test_a_prefetch_does_not_use_the_page_up(owner, headers):
+    answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})
+    early = owner.get(answer.location, headers=headers)
+    assert (early.status_code, early.data) == (204, b"")
+    assert early.headers["Cache-Control"] == "no-store"
+    assert secret_of(owner.get(answer.location))
+
+
+@pytest.mark.case(64, 84)
+def test_a_head_request_has_the_headers_of_the_page_and_does_not_use_it_up(owner):
+    answer = owner.post(NEW, {**FIELDS, "form": field(owner.get(NEW).text, "form")})
+    head = owner.browser.head(answer.location, environ_base={"REMOTE_ADDR": owner.address})
+    page = owner.get(answer.location)
+    assert (head.status_code, head.data) == (200, b"")
+    assert {k: v for k, v in head.headers if k != "X-Request-Id"} == {
+        k: v for k, v in page.headers if k not in ("X-Request-Id", "Set-Cookie")
+    }
+    assert secret_of(page)
+
+
+@pytest.mark.case(84)
+def test_a_message_waits_for_a_page_that_somebody_sees(owner):
+    answer, _ = creates(owner)
+    address = answer.location.rpartition("/")[0]
+    owner.post(f"{address}/revoke")
+    owner.browser.head("/settings/api-keys", environ_base={"REMOTE_ADDR": owner.address})
+    assert "is revoked" not in owner.get("/settings/api-keys", headers={"Sec-Purpose": "prefetch"}).text
+    assert "is revoked. Calls" in owner.get("/settings/api-keys").text
+    assert "is revoked. Calls" not in owner.get("/settings/api-keys").text
+
+
+# -- no more than so many
+
+
+@pytest.fixture
+def two(app, monkeypatch):
+    """A server where a workspace may have two active keys."""
+    monkeypatch.setitem(app.config, "MAX_ACTIVE_KEYS", 2)
+
+
+def states(app, workspace_id):
+    with app.app_context():
+        return {state: keys.count(workspace_id, state) for state in keys.STATES if keys.count(workspace_id, state)}
+
+
+def test_a_key_too_many_is_refused_and_what_was_typed_is_kept(app, ada, owner, two):
+    for _ in range(2):
+        assert creates(owner)[0].status_code == 303
+    answer, _ = creates(owner, name="one too many")
+    assert answer.status_code == 409
+    assert "This workspace has 2 active API keys, which is the limit" in answer.text
+    assert field(answer.text, "name") == "one too many"
+    assert re.search(r'<input[^>]*checked[^>]*name="scopes"[^>]*value="pixel:read"', answer.text)
+    assert states(app, ada.id) == {"active": 2}
+    said = app.test_cli_runner().invoke(args=["key", "create", "k", "--workspace", ada.id])
+    assert said.exit_code == 1
+    assert said.stderr.strip().splitlines() == [
+        "Error: This workspace has 2 active API keys, which is the limit; revoke one that nothing uses."
+    ]
+
+
+def test_a_key_that_is_over_makes_room_for_another(app, ada, owner, two, moved_clock):
+    first = ada.key(READ)
+    creates(owner, expires="30")
+    assert creates(owner)[0].status_code == 409
+    ada.revoke(first)
+    assert creates(owner, expires="never")[0].status_code == 303
+    moved_clock.forward(days=31)
+    assert Visitor(app).get("/sign-in").status_code == 200
+    with app.app_context():
+        assert keys.create(ada.id, "instead of the expired one", [READ], "dev")
+
+
+def test_a_form_sent_again_at_the_limit_leads_to_the_key_it_made(owner, two):
+    form = {**FIELDS, "form": field(owner.get(NEW).text, "form")}
+    creates(owner)
+    first, second = owner.post(NEW, form), owner.post(NEW, form)
+    assert (second.status_code, second.location) == (303, first.location)
+
+
+def test_at_the_limit_keys_are_rotated_and_successors_discarded(app, ada, owner, two):
+    old, other = ada.key(READ), ada.key(READ)
+    assert rotates(owner, old.key_id)[0].status_code == 303
+    assert rotates(owner, old.key_id)[0].status_code == 303
+    new = newest(app, ada.id)
+    assert states(app, ada.id) == {"active": 2, "rotating": 1, "revoked": 1}
+    assert creates(owner)[0].status_code == 409
+    owner.post(f"/settings/api-keys/{new.id}/discard")
+    assert states(app, ada.id) == {"active": 2, "revoked": 2}
+    assert rotates(owner, other.key_id, overlap="none")[0].status_code == 303
+
+
+def test_a_rotation_that_adds_an_active_key_is_refused_at_the_limit(app, ada, owner, two):
+    old = ada.key(READ)
+    rotates(owner, old.key_id)
+    with app.app_context():
+        keys.revoke(newest(app, ada.id).id)
+    ada.key(READ), ada.key(READ)
+    answer, _ = rotates(owner, old.key_id)
+    assert answer.status_code == 409
+    assert "which is the limit" in answer.text
+    assert states(app, ada.id) == {"active": 2, "rotating": 1, "revoked": 1}
+
+
+def test_a_limit_lowered_below_what_there_is_lets_keys_be_rotated(app, ada, owner, monkeypatch):
+    old, *_ = (ada.key(READ) for _ in range(3))
+    monkeypatch.setitem(app.config, "MAX_ACTIVE_KEYS", 1)
+    assert rotates(owner, old.key_id)[0].status_code == 303
+    assert creates(owner)[0].status_code == 409
+    assert states(app, ada.id) == {"active": 3, "rotating": 1}
+
+
+def test_no_more_keys_are_made_at_once_than_there_is_room_for(app, ada, owner, two):
+    pages = [owner.get(NEW).text for _ in range(6)]
+    cookies = {name: owner.browser.get_cookie(name).value for name in ("pixel_session", "pixel_form")}
+    statuses = []
+
+    def send(page):
+        twin = Visitor(app)
+        for name, value in cookies.items():
+            twin.browser.set_cookie(name, value)
+        values = {**FIELDS, "form": field(page, "form"), "csrf_token": field(page, "csrf_token")}
+        statuses.append(twin.send(NEW, values).status_code)
+
+    threads = [threading.Thread(target=send, args=(page,)) for page in pages]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [303] * 2 + [409] * 4
+    assert states(app, ada.id) == {"active": 2}
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "100001", "many"])
+def test_a_limit_out_of_range_stops_the_start_with_a_sentence(number):
+    with pytest.raises(config.WrongSetting, match="MAX_ACTIVE_KEYS must be"):
+        config.load(MAX_ACTIVE_KEYS=number)
 
 
 # -- rotate, end, discard, revoke

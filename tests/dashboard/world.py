@@ -101,7 +101,9 @@ class Form:
         if endpoint == "front.follow_link":
             with world.app.app_context(), transaction() as session:
                 invited = f"follows{next(_numbers)}@example.com"
-                ids["invitation"], _ = links.make(session, "invite", invited, "x", world.workspace.id, "viewer")
+                ids["invitation"], _ = links.make(
+                    session, "invite", invited, "x", world.workspace.id, "viewer", proves_address=True
+                )
         path, page, fields = FORMS[endpoint]
         self.path, self.page = path.format(**ids), page.format(**ids)
         self.fields = {name: value.format(**ids) for name, value in fields.items()}

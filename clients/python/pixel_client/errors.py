@@ -76,13 +76,20 @@ class MissingAuthorization(PixelError):
 
 
 class InvalidAuthorizationFormat(PixelError):
-    """The Authorization header did not reach the server as it was sent."""
+    """The Authorization header did not reach the server as it was sent.
+
+    `details["hint"]`, where present, is `surrounding_whitespace` or `non_ascii_characters`.
+    """
 
     code = "invalid_authorization_format"
 
 
 class InvalidApiKey(PixelError):
-    """The key is not one of this server's. `details["hint"]`, where there, says what it looks like."""
+    """The key is not one of this server's.
+
+    `details["hint"]`, where present, is what is wrong with it, such as `surrounding_whitespace`,
+    `non_ascii_characters`, `wrong_environment` or `truncated_or_mistyped`.
+    """
 
     code = "invalid_api_key"
 
