@@ -14,7 +14,7 @@ HOME = Path(__file__).parent.parent
 #: From the ground up. A module may import what stands on its own floor or below.
 FLOORS = [
     {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors", "breaker"}
-    | {"telemetry", "turns"},
+    | {"telemetry", "turns", "idn", "letters", "nearest", "percent", "text_cache"},
     {"database", "postgresql", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"},
