@@ -12,10 +12,10 @@ from urllib.parse import quote
 from flask import current_app, g, redirect, request
 from limits import RateLimitItemPerHour, RateLimitItemPerMinute
 
-from pixel import clock, errors, keys, members, sessions, tokens, workspaces
+from pixel import clock, errors, keys, letters, members, sessions, tokens, workspaces
 from pixel.extensions import counters
 
-_BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE)
+_BEARER = re.compile(r"bearer ([!-+\--~]+)", re.IGNORECASE | re.ASCII)
 #: Failed authentications a minute that one address may make before it is told to wait.
 FAILURES = RateLimitItemPerMinute(60)
 #: Failed sign-ins that one address may make in five minutes, and that all may make for one account in an hour.
@@ -236,7 +236,7 @@ def sign_in(email, password):
     budgets = [(SIGN_INS, "sign-in", network)]
     known = members.by_email(email)
     if not (known and sessions.known_network(known.id, network)):
-        budgets.append((SIGN_INS_OF_ACCOUNT, "sign-in of", email.strip().lower()[:254]))
+        budgets.append((SIGN_INS_OF_ACCOUNT, "sign-in of", letters.lower(email.strip())[:254]))
     for budget in budgets:
         _spend(*budget)
     user = members.verified(email, password)
@@ -273,7 +273,7 @@ def _bearer():
     if not found:
         # A word that stands alone may be somebody's key: it is not repeated.
         scheme, space, _ = header.partition(" ")
-        named = space and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
+        named = space and scheme.isascii() and scheme.isalnum() and len(scheme) <= 20 and scheme.lower() != "bearer"
         raise errors.InvalidAuthorizationFormat(
             f"The Authorization header has the scheme {scheme}; it must be Bearer <key>." if named else None
         )

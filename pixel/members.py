@@ -10,7 +10,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import ForeignKey, String, case, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pixel import audit, clock, ids, links, mail, sessions
+from pixel import audit, clock, ids, letters, links, mail, sessions
 from pixel.database import Moment, db, transaction
 
 ROLES = {
@@ -79,7 +79,7 @@ def called(email):
 
 def by_email(email):
     """The user of this e-mail address, or None."""
-    return db.session.scalar(select(User).where(User.email == email.strip().lower()))
+    return db.session.scalar(select(User).where(User.email == letters.lower(email.strip())))
 
 
 def by_id(user_id):
@@ -269,7 +269,7 @@ def verify_password(password_hash, password):
 
 def address(text):
     """An e-mail address in its one normal form. Raises ValueError."""
-    email = text.strip().lower()
+    email = letters.lower(text.strip())
     if len(email) > 254 or not email.isprintable() or not _EMAIL.fullmatch(email):
         raise ValueError(f"{text.strip()[:100]!r} is no e-mail address.")
     return email
