@@ -35,6 +35,7 @@ from pixel import (
     telemetry,
 )
 from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
+from pixel.intake.bounded import BoundedRequest
 
 DOORS = (
     api.api,
@@ -50,7 +51,9 @@ DOORS = (
 
 
 class Pixel(Flask):
-    """Flask with exact paths, and without a check that costs much at thousands of requests a second."""
+    """Flask with exact paths and bounded requests, and without a check that costs much on each of them."""
+
+    request_class = BoundedRequest
 
     def ensure_sync(self, func: Callable) -> Callable:
         # No view or hook here is a coroutine, and to look each time costs as much as a database read.
@@ -72,8 +75,9 @@ class Pixel(Flask):
         try:
             endpoint, _ = self.url_map.bind("").match(paths.of_target(target), method)
         except HTTPException:
-            return api.MOST_BYTES
-        return _most_bytes(self.view_functions[endpoint])
+            endpoint = None
+        with self.app_context():
+            return _most_bytes(endpoint)
 
 
 def create_app(engine: str = "here", settings: config.Settings | None = None) -> Flask:
@@ -151,14 +155,17 @@ def _start_engine():
         warehouse.start()
 
 
-def _most_bytes(view: Callable | None) -> int:
-    return getattr(view, "most_bytes", api.MOST_BYTES)
+def _most_bytes(endpoint: str | None) -> int:
+    """Return the limit of a body: the view's own, its blueprint's, or the API's."""
+    view = current_app.view_functions.get(endpoint)
+    blueprint = current_app.blueprints.get((endpoint or "").rpartition(".")[0])
+    return getattr(view, "most_bytes", None) or getattr(blueprint, "most_bytes", api.MOST_BYTES)
 
 
 def _refuse_too_large():
     """Refuse a body by its length before anything else, a missing route included."""
     asked = request._get_current_object()
-    g.most_bytes = most = _most_bytes(current_app.view_functions.get(asked.endpoint))
+    g.most_bytes = most = _most_bytes(asked.endpoint)
     # One more, because a body without a length is cut off there in silence.
     asked.max_content_length = most + 1
     length = asked.content_length

@@ -15,7 +15,7 @@ from flask import current_app, g, redirect, request
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from werkzeug.wrappers import Response
 
-from pixel import clock, devices, errors, forwarding, keys, members, sessions, telemetry, tokens, workspaces
+from pixel import clock, devices, errors, forwarding, keys, letters, members, sessions, telemetry, tokens, workspaces
 from pixel.extensions import counters
 
 _LOG = logging.getLogger("pixel")
@@ -395,7 +395,7 @@ def _charge_sign_in(email: str, charges: list[_Charge]) -> None:
     charge(SIGN_INS, "sign-in", network).refuse_if_exceeded()
     if devices.is_known_network(user.id if user else "", network):
         return
-    account = devices.keyed_hash("account", email.strip().lower()).hex()
+    account = devices.keyed_hash("account", letters.lower(email.strip())).hex()
     tries = charge(STRANGER_SIGN_INS, "sign-in of", account, network)
     if charge(STRANGER_FAILURES, "sign-in of", account).exceeds:
         tries.refuse_if_exceeded()

@@ -14,6 +14,8 @@ from pixel.front import forms
 
 front = Blueprint("front", __name__)
 front.entry = "open"
+#: Anyone may send these forms, and none of them has a long field.
+front.most_bytes = 32 << 10
 
 
 @front.get("/")

@@ -20,7 +20,7 @@ from wtforms.widgets import CheckboxInput, ListWidget
 
 from pixel import clock, keys, members, websites, workspaces
 from pixel.access import Scope
-from pixel.pages import Confirmed, Form, checked, listed
+from pixel.pages import Confirmed, Form, at_most, checked, listed
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "date": "A date", "never": "Never"}
 LAST_YEAR = 2199
@@ -54,6 +54,9 @@ class _Expires(Confirmed):
         elif not any(field.raw_data):
             # A browser sends an empty field too, and that it is no date goes without saying.
             field.errors[:] = ["Enter the last day on which the key works."]
+        elif not field.raw_data[0].isascii():
+            # Python also reads digits of other scripts.
+            field.errors[:] = ["Enter the day as YYYY-MM-DD."]
         elif field.data and not (field.data.year <= LAST_YEAR and self.expires_at > clock.now()):
             raise ValidationError(f"Enter a day that is not over, and before the year {LAST_YEAR + 1}.")
 
@@ -67,10 +70,10 @@ class _Expires(Confirmed):
 
 
 class NewKey(_Expires):
-    form = HiddenField(validators=[InputRequired(_FORM), Length(max=40, message=_FORM)])
+    form = HiddenField(validators=[InputRequired(_FORM), at_most(), Length(max=40, message=_FORM)])
     name = StringField(
         "Name",
-        [InputRequired("Enter a name."), checked(keys.checked_name)],
+        [InputRequired("Enter a name."), at_most(), checked(keys.checked_name)],
         description="What uses the key, such as warehouse-etl. All members see it, and whoever calls /me with the key.",
     )
     scopes = _Boxes("Scopes", choices=listed({scope.value: scope.value for scope in OFFERED}))
@@ -101,7 +104,7 @@ class NewKey(_Expires):
 
 
 class Rotate(_Expires):
-    form = HiddenField(validators=[InputRequired(_FORM), Length(max=40, message=_FORM)])
+    form = HiddenField(validators=[InputRequired(_FORM), at_most(), Length(max=40, message=_FORM)])
     scopes = _Boxes(
         "Scopes of the new key",
         choices=listed({scope.value: scope.value for scope in OFFERED}),
@@ -131,16 +134,16 @@ class Plain(Form):
 class Whose(Form):
     found = TextAreaField(
         "A key that was found",
-        [InputRequired("Paste the key.")],
+        [InputRequired("Paste the key."), at_most(20_000)],
         description="In a log, a repository, a mail. It is compared by its hash and not kept.",
     )
 
 
 class Password(Form):
-    current = PasswordField("Your password now", [InputRequired("Enter the password you have now.")])
+    current = PasswordField("Your password now", [InputRequired("Enter the password you have now."), at_most()])
     new = PasswordField(
         "New password",
-        [InputRequired("Enter a new password.")],
+        [InputRequired("Enter a new password."), at_most()],
         description="15 characters or more. A few words make a good one. All other sessions end.",
     )
 
@@ -149,7 +152,7 @@ _ROLES = listed({role: role.capitalize() for role in ("viewer", "admin", "owner"
 
 
 class Invite(Form):
-    email = StringField("E-mail", [InputRequired("Enter an e-mail address."), checked(members.address)])
+    email = StringField("E-mail", [InputRequired("Enter an e-mail address."), at_most(), checked(members.address)])
     role = RadioField("Role", choices=_ROLES, default="viewer")
 
 
@@ -159,27 +162,29 @@ class Role(Form):
 
 class NewWebsite(Form):
     domain = StringField(
-        "Domain", [InputRequired("Enter the domain."), checked(websites.checked_domain)],
+        "Domain", [InputRequired("Enter the domain."), at_most(), checked(websites.checked_domain)],
         description="The host name that visitors see, such as shop.example.com.",
     )  # fmt: skip
     name = StringField(
-        "Name", [Optional(), checked(websites.checked_name)], description="Left empty, it is the domain."
+        "Name", [Optional(), at_most(), checked(websites.checked_name)], description="Left empty, it is the domain."
     )
     timezone = StringField(
-        "Time zone", [InputRequired("Enter a time zone."), checked(workspaces.refuse_unknown_timezone)],
+        "Time zone", [InputRequired("Enter a time zone."), at_most(), checked(workspaces.refuse_unknown_timezone)],
         description="In which its days begin and end in reports: a name such as Europe/Berlin.",
     )  # fmt: skip
 
 
 class ChangeWebsite(Form):
-    name = StringField("Name", [InputRequired("Enter a name."), checked(websites.checked_name)])
+    name = StringField("Name", [InputRequired("Enter a name."), at_most(), checked(websites.checked_name)])
     timezone = NewWebsite.timezone
     hosts = TextAreaField(
         "Other hosts that may send",
-        [Length(max=6000, message="That is too long.")],
+        [at_most(6000)],
         description="Besides the domain and all below it: one host a line, such as shop.example.net.",
     )
 
 
 class RemoveWebsite(Form):
-    domain = StringField("The domain, once more", description="So that the wrong one is not removed by a slip.")
+    domain = StringField(
+        "The domain, once more", [at_most()], description="So that the wrong one is not removed by a slip."
+    )
