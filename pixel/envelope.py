@@ -44,7 +44,7 @@ def loads(raw: bytes, most_values: int = MOST_VALUES) -> Any:
 
     Refused beyond plain syntax errors: anything but UTF-8 without a byte order mark, NaN, Infinity and numbers that
     overflow to it, integers past 64 bits, duplicate keys, lone surrogates, NUL, nesting over 20 levels, and more than
-    `most_values` values, which bounds the time: each value takes as long as 300 characters of text.
+    `most_values` values, which bounds the time: a value takes as long as some 300 characters of text.
     """
     try:
         text = raw.decode("utf-8")

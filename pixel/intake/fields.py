@@ -67,7 +67,9 @@ class StrictSchema(Schema):
         if not isinstance(data, dict):
             return {"_body": ["Must be a JSON object."]}
         readers, required = self.readers
-        messages: dict[str, Any] = {name: ["Missing data for required field."] for name in required - data.keys()}
+        messages: dict[str, Any] = {
+            name: ["Missing data for required field."] for name in readers if name in required and name not in data
+        }
         loaded = {}
         for name, value in data.items():
             if value is None and name in readers:
