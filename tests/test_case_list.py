@@ -33,7 +33,6 @@ PENDING = {
 }
 #: Cases that the product does not fulfil yet, or not wholly. Each has a test that is expected to fail.
 NOT_FULFILLED = {
-    30: "The refusal of scopes repeats all that was sent, and names no scope that is near.",
     34: "Trying request ids in the dashboard is not slowed down.",
     48: "A field beside the events of a batch is refused without being named.",
     66: "Caddy redirects plain HTTP to the API; nginx does not redirect pages.",
