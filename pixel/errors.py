@@ -65,7 +65,7 @@ class _Unauthorized(PixelError):
 class MissingAuthorization(_Unauthorized):
     """No Authorization header was sent.
 
-    Add the header Authorization: Bearer YOUR_KEY. A key in the address, a cookie or the body is never read.
+    Add the header Authorization: Bearer YOUR_KEY. A key in the address, a cookie or the body is never accepted.
     """
 
     code = "missing_authorization"
