@@ -9,14 +9,27 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cache, wraps
 from typing import NamedTuple
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote
 
 from flask import current_app, g, redirect, request
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
 
-from pixel import clock, devices, errors, forwarding, keys, letters, members, sessions, telemetry, tokens, workspaces
+from pixel import (
+    clock,
+    devices,
+    errors,
+    forwarding,
+    keys,
+    letters,
+    members,
+    percent,
+    sessions,
+    telemetry,
+    tokens,
+    workspaces,
+)
 from pixel.extensions import counters
 
 _LOG = logging.getLogger("pixel")
@@ -35,6 +48,8 @@ STRANGER_FAILURES, STRANGER_SIGN_INS = RateLimitItemPerHour(100), RateLimitItemP
 STUFFING = RateLimitItemPerMinute(200, 5)
 #: Mails that one address may ask for in an hour.
 LINKS = RateLimitItemPerHour(10)
+#: Reports of Content-Security-Policy violations that one address may send in a minute.
+CSP_REPORTS = RateLimitItemPerMinute(20)
 #: What a page may ask of whoever opens it: to be signed in, a role or more in the workspace, or the support flag.
 ENTRANCES = ("person", "viewer", "admin", "owner", "support")
 
@@ -295,6 +310,11 @@ def count_link():
     _spend(LINKS, "link", network_of_request())
 
 
+def count_csp_report() -> None:
+    """Count a report of this address. Raises RateLimitExceeded."""
+    _spend(CSP_REPORTS, "csp report", network_of_request())
+
+
 def network_of_request():
     """Whom the request's failures are counted for."""
     return _network(request.remote_addr or "")
@@ -354,7 +374,7 @@ def _warn_of_misplaced_key() -> None:
         "a cookie": environ.get("HTTP_COOKIE", ""),
         "the body": _start_of_body(),
     }
-    if places := [place for place, text in texts.items() if keys.contains_key(unquote_plus(text))]:
+    if places := [place for place, text in texts.items() if keys.contains_key(percent.decode(text))]:
         _LOG.warning("An API key was sent in %s and not accepted. Rotate the key.", " and ".join(places))
 
 

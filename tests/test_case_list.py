@@ -37,7 +37,6 @@ NOT_FULFILLED = {
     71: "The session keeps its token when the password is typed again or changed.",
     75: "Asking for a reset link does more for a known address.",
     78: "No list of breached passwords is asked.",
-    91: "The policy names no endpoint for reports.",
 }
 
 

@@ -1,7 +1,6 @@
 """What people send in the settings."""
 
 from datetime import UTC, datetime, time, timedelta
-from difflib import get_close_matches
 from zoneinfo import ZoneInfo
 
 from flask import g
@@ -19,7 +18,7 @@ from wtforms import (
 from wtforms.validators import InputRequired, Length, Optional, StopValidation
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from pixel import clock, keys, members, websites, workspaces
+from pixel import clock, keys, letters, members, nearest, websites, workspaces
 from pixel.access import Scope
 from pixel.pages import Confirmed, Form, at_most, checked, listed
 
@@ -57,8 +56,9 @@ class _Boxes(SelectMultipleField):
         named = [value[: self.LONGEST_NAMED] for value in unknown[: self.MOST_NAMED]]
         more = f" and {len(unknown) - len(named):,} more" if len(unknown) > len(named) else ""
         verb = "are not valid choices" if len(unknown) > 1 else "is not a valid choice"
-        nearest = {near: None for value in named for near in get_close_matches(value.lower(), choices, 1, 0.75)}
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        near = dict.fromkeys(nearest.find(letters.lower(value), choices, cutoff=0.75) for value in named)
+        near.pop(None, None)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return f"{', '.join(map(repr, named))}{more} {verb}.{hint}"
 
 
