@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 import orjson
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
@@ -18,6 +18,7 @@ from pixel import (
     cli,
     clock,
     collect,
+    csp_reports,
     database,
     docs,
     errors,
@@ -175,19 +176,25 @@ def _refuse_too_large():
 
 _HARDENED = [("X-Content-Type-Options", "nosniff")]
 _HARDENED_API = [*_HARDENED, ("Cache-Control", "no-store")]
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+    f"base-uri 'none'; frame-ancestors 'none'; report-uri {csp_reports.PATH}"
+)
 _HARDENED_PAGE = [
     *_HARDENED,
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
+    ("Content-Security-Policy", _POLICY),
     # No page's address is another site's business.
     ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
     ("X-Frame-Options", "DENY"),
+]
+#: Over HTTPS. A browser that supports report-to ignores report-uri, and over plain HTTP it sends no report then.
+_HARDENED_PAGE_HTTPS = [
+    ("Content-Security-Policy", f"{_POLICY}; report-to csp"),
+    ("Reporting-Endpoints", f'csp="{csp_reports.PATH}"'),
+    *_HARDENED_PAGE,
 ]
 _HSTS = "max-age=31536000; includeSubDomains"
 
@@ -203,9 +210,9 @@ def _harden(response):
     return response
 
 
-def _harden_page(response):
-    for name, value in _HARDENED_PAGE:
-        # What a door has said itself stands.
+def _harden_page(response: Response) -> None:
+    for name, value in _HARDENED_PAGE_HTTPS if request.is_secure else _HARDENED_PAGE:
+        # A view may have set its own value.
         response.headers.setdefault(name, value)
     if request.endpoint != "static" and request.blueprint != "collect":
         # What was seen signed in must not be seen after signing out, by the back button or otherwise.

@@ -10,12 +10,14 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import ClientDisconnected
 
 from pixel import envelope, errors, letters
+from pixel.intake import schemas
 
 JSON = "application/json"
 #: What a browser's beacon says its JSON is.
 TEXT = "text/plain"
 NDJSON = "application/x-ndjson"
 _LINE = re.compile(rb"\S[^\n]*")
+_BATCH = schemas.Batch()
 #: Lines beyond this number are not counted.
 _COUNTED = 100_000
 #: Values of a batch for each event that it may have. An event has at most 90.
@@ -46,7 +48,8 @@ def json(*types):
 def lines(most):
     """The events of a batch: `{"events": [...]}` or NDJSON, which may be gzipped. An item is a value, or NotStrictJson.
 
-    Raises UnsupportedMediaType, PayloadTooLarge or InvalidBody, also when there is none or more than `most`.
+    Raises UnsupportedMediaType, PayloadTooLarge, ValidationError or InvalidBody, also when there is none or more than
+    `most`.
     """
     found = _lines(_raw(JSON, NDJSON, gzip=True), most)
     _refuse_number(len(found), most)
@@ -60,9 +63,9 @@ def _lines(raw, most):
         _refuse_number(len(begun), most)
         return [_line(_LINE.match(raw, start)[0]) for start in begun]
     body = envelope.loads(raw, most * _VALUES_OF_EVENT)
-    if not isinstance(body, dict) or body.keys() != {"events"} or not isinstance(body["events"], list):
+    if not isinstance(body, dict):
         raise errors.InvalidBody(_body=['Must be a JSON object with one field, "events", a list.'])
-    return body["events"]
+    return _BATCH.load(body)["events"]
 
 
 def _refuse_number(number: int, most: int) -> None:

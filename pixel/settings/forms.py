@@ -15,10 +15,10 @@ from wtforms import (
     TextAreaField,
     ValidationError,
 )
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import InputRequired, Length, Optional, StopValidation
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from pixel import clock, keys, members, websites, workspaces
+from pixel import clock, keys, letters, members, nearest, websites, workspaces
 from pixel.access import Scope
 from pixel.pages import Confirmed, Form, at_most, checked, listed
 
@@ -38,15 +38,43 @@ _FORM = "This form was not made by this page. Open the page again."
 
 
 class _Boxes(SelectMultipleField):
+    """Tick boxes. The message about unknown values names a few of them and the nearest choices."""
+
     widget = ListWidget(prefix_label=False)
     option_widget = CheckboxInput()
+    MOST_NAMED, LONGEST_NAMED = 3, 40
+
+    def pre_validate(self, form: Form) -> None:
+        choices = {choice.value for choice in self.choices}
+        sent = dict.fromkeys(self.data or ())
+        # The page draws only what is a choice.
+        self.data = [value for value in sent if value in choices]
+        if unknown := [value for value in sent if value not in choices]:
+            raise StopValidation(self._refusal(unknown, choices))
+
+    def _refusal(self, unknown: list[str], choices: set[str]) -> str:
+        named = [value[: self.LONGEST_NAMED] for value in unknown[: self.MOST_NAMED]]
+        more = f" and {len(unknown) - len(named):,} more" if len(unknown) > len(named) else ""
+        verb = "are not valid choices" if len(unknown) > 1 else "is not a valid choice"
+        near = dict.fromkeys(nearest.find(letters.lower(value), choices, cutoff=0.75) for value in named)
+        near.pop(None, None)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"{', '.join(map(repr, named))}{more} {verb}.{hint}"
+
+
+class _Day(DateField):
+    """A day. One value is read and shown, however many are sent."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.raw_data = [value[:20] for value in valuelist[:1]]
+        super().process_formdata(self.raw_data)
 
 
 class _Expires(Confirmed):
     """A form that says when a key ends."""
 
     expires = RadioField("Expires", choices=listed(EXPIRIES), default="90")
-    expires_on = DateField("Last day", description="Only for “A date”. The key works until the end of this day.")
+    expires_on = _Day("Last day", description="Only for “A date”. The key works until the end of this day.")
 
     def validate_expires_on(self, field):
         if self.expires.data != "date":
@@ -86,9 +114,9 @@ class NewKey(_Expires):
     no_scope = BooleanField("Yes, make a key without any scope")
 
     @property
-    def asks_again(self):
-        """Whether no scope is ticked, so that the form asks once more."""
-        return self.is_submitted() and not self.scopes.data
+    def asks_again(self) -> bool:
+        """Whether the form was sent without any scope and asks to confirm that."""
+        return self.is_submitted() and not self.scopes.raw_data
 
     @property
     def website_ids(self):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from flask import Flask
 
 from tests.dashboard.world import CHANGE_NOTHING, FOR_ALL, FORMS, OPEN, Form, snapshot, world
 from tests.pages import Visitor, person
@@ -26,7 +27,9 @@ def sender(here, endpoint):
 
 def test_every_form_is_here(app):
     sent = {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}
-    assert {endpoint for endpoint in sent if not endpoint.startswith(("api.", "collect."))} == set(FORMS)
+    # Browsers send reports without a form.
+    programs = ("api.", "collect.", "front.take_csp_reports")
+    assert {endpoint for endpoint in sent if not endpoint.startswith(programs)} == set(FORMS)
 
 
 @pytest.mark.parametrize("endpoint", FORMS)
@@ -76,6 +79,22 @@ def test_what_it_does_not_ask_for_is_refused(app, here, endpoint, field):
     assert answer.status_code == 400
     assert "This form has no field" in answer.text
     assert snapshot(app) == before
+
+
+@pytest.mark.parametrize("endpoint", FORMS)
+@pytest.mark.case(30)
+def test_a_field_sent_ten_thousand_times_is_not_repeated_by_the_page(app: Flask, endpoint: str) -> None:
+    here = world(app)
+    here.agent = person(app, here.workspace.id, "owner", support=True)
+    form = Form(here, endpoint)
+    before = sender(here, endpoint).get(form.page).text
+    names = form.fields.keys() | re.findall(r'<(?:input|select|textarea)[^>]* name="(\w+)"', before)
+    for name in names - {"csrf_token"}:
+        junk = [f"junk-{number}" for number in range(10_000)]
+        answer = Form(here, endpoint).sent(sender(here, endpoint), **{name: junk})
+        assert answer.status_code < 500, name
+        assert "junk-9" not in answer.text, name
+        assert len(answer.text) < len(before) + 20_000, name
 
 
 @pytest.mark.parametrize("endpoint", SIGNED_IN)
