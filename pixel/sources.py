@@ -118,7 +118,7 @@ def split_referrer(url: str) -> tuple[str, str]:
     if not found:
         return "", ""
     scheme, authority, path = found.groups()
-    authority = letters.lower(authority.rpartition("@")[2])
+    authority = letters.lower(authority.rpartition("@")[2].strip())
     host = normalise(authority)
     return (host, f"{scheme.lower()}://{authority}{path}") if host else ("", "")
 
