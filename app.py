@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 import orjson
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
@@ -18,6 +18,7 @@ from pixel import (
     cli,
     clock,
     collect,
+    csp_reports,
     database,
     docs,
     errors,
@@ -35,6 +36,7 @@ from pixel import (
     telemetry,
 )
 from pixel.extensions import answers, counters, db, journal, lines, migrate, warehouse
+from pixel.intake.bounded import BoundedRequest
 
 DOORS = (
     api.api,
@@ -50,7 +52,9 @@ DOORS = (
 
 
 class Pixel(Flask):
-    """Flask with exact paths, and without a check that costs much at thousands of requests a second."""
+    """Flask with exact paths and bounded requests, and without a check that costs much on each of them."""
+
+    request_class = BoundedRequest
 
     def ensure_sync(self, func: Callable) -> Callable:
         # No view or hook here is a coroutine, and to look each time costs as much as a database read.
@@ -72,8 +76,9 @@ class Pixel(Flask):
         try:
             endpoint, _ = self.url_map.bind("").match(paths.of_target(target), method)
         except HTTPException:
-            return api.MOST_BYTES
-        return _most_bytes(self.view_functions[endpoint])
+            endpoint = None
+        with self.app_context():
+            return _most_bytes(endpoint)
 
 
 def create_app(engine: str = "here", settings: config.Settings | None = None) -> Flask:
@@ -151,14 +156,17 @@ def _start_engine():
         warehouse.start()
 
 
-def _most_bytes(view: Callable | None) -> int:
-    return getattr(view, "most_bytes", api.MOST_BYTES)
+def _most_bytes(endpoint: str | None) -> int:
+    """Return the limit of a body: the view's own, its blueprint's, or the API's."""
+    view = current_app.view_functions.get(endpoint)
+    blueprint = current_app.blueprints.get((endpoint or "").rpartition(".")[0])
+    return getattr(view, "most_bytes", None) or getattr(blueprint, "most_bytes", api.MOST_BYTES)
 
 
 def _refuse_too_large():
     """Refuse a body by its length before anything else, a missing route included."""
     asked = request._get_current_object()
-    g.most_bytes = most = _most_bytes(current_app.view_functions.get(asked.endpoint))
+    g.most_bytes = most = _most_bytes(asked.endpoint)
     # One more, because a body without a length is cut off there in silence.
     asked.max_content_length = most + 1
     length = asked.content_length
@@ -168,19 +176,25 @@ def _refuse_too_large():
 
 _HARDENED = [("X-Content-Type-Options", "nosniff")]
 _HARDENED_API = [*_HARDENED, ("Cache-Control", "no-store")]
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+    f"base-uri 'none'; frame-ancestors 'none'; report-uri {csp_reports.PATH}"
+)
 _HARDENED_PAGE = [
     *_HARDENED,
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
+    ("Content-Security-Policy", _POLICY),
     # No page's address is another site's business.
     ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
     ("X-Frame-Options", "DENY"),
+]
+#: Over HTTPS. A browser that supports report-to ignores report-uri, and over plain HTTP it sends no report then.
+_HARDENED_PAGE_HTTPS = [
+    ("Content-Security-Policy", f"{_POLICY}; report-to csp"),
+    ("Reporting-Endpoints", f'csp="{csp_reports.PATH}"'),
+    *_HARDENED_PAGE,
 ]
 _HSTS = "max-age=31536000; includeSubDomains"
 
@@ -196,9 +210,9 @@ def _harden(response):
     return response
 
 
-def _harden_page(response):
-    for name, value in _HARDENED_PAGE:
-        # What a door has said itself stands.
+def _harden_page(response: Response) -> None:
+    for name, value in _HARDENED_PAGE_HTTPS if request.is_secure else _HARDENED_PAGE:
+        # A view may have set its own value.
         response.headers.setdefault(name, value)
     if request.endpoint != "static" and request.blueprint != "collect":
         # What was seen signed in must not be seen after signing out, by the back button or otherwise.

@@ -10,7 +10,9 @@ Nouns are modules here at the root, one per thing, holding its table and its ver
 `salts` (ids for browsers that keep none), `metrics`, `visitors`, `calls` (what the request log tells of the API's use),
 `audit`, `erasure`. They know nothing of HTTP, save the two that are about the request: `access` (who calls, and what
 they may) and `request_log` (what became of each call). `sources`, `agents`, `currencies`, `geo`, `buckets` (the
-calendar) and `redaction` are what nouns know by heart; `charts` turns numbers into what a template draws.
+calendar) and `redaction` are what nouns know by heart; `charts` turns numbers into what a template draws. What reads
+outside text uses `idn` (host names), `percent` (escapes), `letters` (the case of ASCII tokens), `nearest` (misspelt
+names) and `text_cache`: their cost and memory are bounded for any text.
 
 Catalogues declare each fact once: error classes in `errors`, `Scope` in `access`, reports as files in `pipes/`,
 settings in `config.py`.

@@ -13,12 +13,28 @@ from urllib.parse import quote
 
 from flask import current_app, g, redirect, request
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
 
-from pixel import clock, devices, errors, forwarding, keys, members, sessions, telemetry, tokens, workspaces
+from pixel import (
+    clock,
+    devices,
+    errors,
+    forwarding,
+    keys,
+    letters,
+    members,
+    percent,
+    sessions,
+    telemetry,
+    tokens,
+    workspaces,
+)
 from pixel.extensions import counters
 
 _LOG = logging.getLogger("pixel")
+#: How many bytes of a refused request's body are searched for a key.
+_MOST_SEARCHED = 16 << 10
 #: One word, ASCII or not, without a comma: two headers arrive joined by one.
 _BEARER = re.compile(r"bearer ([^\x00-\x20\x7f,]+)", re.IGNORECASE | re.ASCII)
 _SCHEME = re.compile(r"bearer", re.IGNORECASE | re.ASCII)
@@ -32,6 +48,8 @@ STRANGER_FAILURES, STRANGER_SIGN_INS = RateLimitItemPerHour(100), RateLimitItemP
 STUFFING = RateLimitItemPerMinute(200, 5)
 #: Mails that one address may ask for in an hour.
 LINKS = RateLimitItemPerHour(10)
+#: Reports of Content-Security-Policy violations that one address may send in a minute.
+CSP_REPORTS = RateLimitItemPerMinute(20)
 #: What a page may ask of whoever opens it: to be signed in, a role or more in the workspace, or the support flag.
 ENTRANCES = ("person", "viewer", "admin", "owner", "support")
 
@@ -129,27 +147,35 @@ def by_key():
             g.entry.caller = Caller(key, key.workspace_id, key.websites)
         if refusal.status == 401:
             _count_failure()
+            _warn_of_misplaced_key()
         raise
     return Caller(key, key.workspace_id, key.websites)
 
 
-def by_token():
-    """The caller for whom the request's query token speaks, and the token: (Caller, tokens.Token).
+def by_token() -> tuple[Caller, tokens.Token]:
+    """Authenticate the request by its query token. Return (Caller, tokens.Token).
 
-    The token is the parameter `token`, or comes as Bearer. It may do what its key may, as long as that works. Raises
-    one of the 401s, InvalidQuery, InsufficientScope or RateLimitExceeded.
+    The token is the parameter `token` or the Bearer credential, never both (RFC 6750, section 2). It grants what its
+    key grants, as long as the key works. Raises one of the 401s, BadRequest, InvalidQuery, InsufficientScope or
+    RateLimitExceeded.
     """
-    given = request.args.getlist("token")
-    if len(given) > 1:
+    parameters = request.args.getlist("token")
+    if len(parameters) > 1:
         raise errors.InvalidQuery(token=["Given more than once."])
+    if parameters and "Authorization" in request.headers:
+        raise errors.BadRequest(
+            "Send the query token as the parameter token or in the header Authorization, not both.",
+            header="Authorization",
+        )
     try:
-        token = tokens.read(given[0] if given else _bearer())
+        token = tokens.read(parameters[0] if parameters else _bearer())
         key = keys.working(token.key_id)
         if key is None or key.workspace_id != token.workspace_id:
             raise errors.JwtInvalid()
     except errors.PixelError as refusal:
         if refusal.status == 401:
             _count_failure()
+            _warn_of_misplaced_key()
         raise
     entry = g.entry
     entry.caller = caller = Caller(key, key.workspace_id, key.websites)
@@ -284,6 +310,11 @@ def count_link():
     _spend(LINKS, "link", network_of_request())
 
 
+def count_csp_report() -> None:
+    """Count a report of this address. Raises RateLimitExceeded."""
+    _spend(CSP_REPORTS, "csp report", network_of_request())
+
+
 def network_of_request():
     """Whom the request's failures are counted for."""
     return _network(request.remote_addr or "")
@@ -330,6 +361,28 @@ def _decoded(value: str) -> str:
         return value.encode("latin-1").decode()
     except UnicodeError:
         return value
+
+
+def _warn_of_misplaced_key() -> None:
+    """Log a warning if the refused request has an API key in its query string, its cookies or its body.
+
+    The key is never accepted there. It may be in histories and logs, so its owner has to replace it.
+    """
+    environ = request.environ
+    texts = {
+        "the query string": environ.get("QUERY_STRING", ""),
+        "a cookie": environ.get("HTTP_COOKIE", ""),
+        "the body": _start_of_body(),
+    }
+    if places := [place for place, text in texts.items() if keys.contains_key(percent.decode(text))]:
+        _LOG.warning("An API key was sent in %s and not accepted. Rotate the key.", " and ".join(places))
+
+
+def _start_of_body() -> str:
+    try:
+        return request.stream.read(_MOST_SEARCHED).decode("latin-1")
+    except (ClientDisconnected, OSError, ValueError):
+        return ""
 
 
 def _count(caller):
@@ -395,7 +448,7 @@ def _charge_sign_in(email: str, charges: list[_Charge]) -> None:
     charge(SIGN_INS, "sign-in", network).refuse_if_exceeded()
     if devices.is_known_network(user.id if user else "", network):
         return
-    account = devices.keyed_hash("account", email.strip().lower()).hex()
+    account = devices.keyed_hash("account", letters.lower(email.strip())).hex()
     tries = charge(STRANGER_SIGN_INS, "sign-in of", account, network)
     if charge(STRANGER_FAILURES, "sign-in of", account).exceeds:
         tries.refuse_if_exceeded()

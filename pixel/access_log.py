@@ -18,7 +18,8 @@ SHOWN = 20
 _LINE = re.compile(
     r'(?P<address>\S+) \S+ (?P<user>\S+|"[^"]*") \[(?P<time>[^\]]+)\] '
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<size>\d+|-)'
-    r' "(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)".*'
+    r' "(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)".*',
+    re.ASCII,
 )
 _PAGE = re.compile(r"(?:/|(?:^|/)[^/.]+|\.html|\.htm|\.php)$")
 
@@ -98,7 +99,8 @@ def _event(line):
     if not found:
         raise ValueError(f"not in combined format: {line[:100]}")
     try:
-        moment = datetime.strptime(found["time"], "%d/%b/%Y:%H:%M:%S %z")
+        # Python also reads digits of other scripts.
+        moment = datetime.strptime(found["time"] if found["time"].isascii() else "", "%d/%b/%Y:%H:%M:%S %z")
     except ValueError:
         raise ValueError(f"no such time: {found['time'][:40]}") from None
     if moment > clock.now():

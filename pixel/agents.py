@@ -2,12 +2,13 @@
 
 import re
 from datetime import date, datetime
-from functools import lru_cache
 from importlib.metadata import version
 from typing import NamedTuple
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from ua_parser import Domain, RegexResolver, load_lazy_builtins
+
+from pixel.text_cache import remember
 
 #: No browser's text is longer; what follows is dropped unread.
 MOST_CHARACTERS = 1000
@@ -55,8 +56,8 @@ def classify(user_agent: str) -> Agent:
     return _classify(text if text.isascii() else text.encode("ascii", "replace").decode())
 
 
-@lru_cache(10_000)
-def _classify(text):
+@remember(3 << 20)
+def _classify(text: str) -> Agent:
     bot = _bot(text)
     if bot:
         return Agent(bot=bot)

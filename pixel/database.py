@@ -6,6 +6,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from datetime import UTC
 from functools import wraps
+from typing import Any
 
 from flask import g, has_app_context
 from flask_sqlalchemy import SQLAlchemy
@@ -145,7 +146,8 @@ class _Memory(threading.local):
     at the pace of Python's interpreter lock.
     """
 
-    SIZE = 1000
+    #: Answers that are kept, and how many there may be when one that says "none" is kept too: callers invent names.
+    SIZE, SIZE_WITH_NONE = 1000, 100
 
     def __init__(self, asks):
         self._ask = asks()
@@ -167,7 +169,10 @@ class _Memory(threading.local):
         if turn:
             self.round = turn.round
 
-    def keep(self, question, answer):
+    def keep(self, question: tuple, answer: Any) -> None:
+        """Keep an answer, unless it is None and many are kept."""
+        if answer is None and len(self.found) >= self.SIZE_WITH_NONE:
+            return
         self.found[question] = answer
         if len(self.found) > self.SIZE:
             self.found.popitem(last=False)
@@ -208,13 +213,14 @@ def remembered(read):
         if question in memory.found:
             # What is asked for often stays, however many other things are asked once.
             memory.found.move_to_end(question)
-        else:
-            try:
-                memory.keep(question, read(*args))
-            finally:
-                # Whoever waits for a client, or stands aside for others, has no connection meanwhile.
-                let_go()
-        return memory.found[question]
+            return memory.found[question]
+        try:
+            answer = read(*args)
+        finally:
+            # A request that waits for its client, or yields to others, must not hold a connection.
+            let_go()
+        memory.keep(question, answer)
+        return answer
 
     return ask
 

@@ -18,6 +18,8 @@ from werkzeug.exceptions import NotFound as WerkzeugNotFound
 from pixel import envelope
 
 _defined = []
+#: Paths outside /api/ and /v0/ that answer in JSON.
+_FOR_PROGRAMS = {"/api", "/v0", "/healthz", "/readyz", "/metrics", "/csp-reports"}
 
 
 class PixelError(Exception):
@@ -65,7 +67,7 @@ class _Unauthorized(PixelError):
 class MissingAuthorization(_Unauthorized):
     """No Authorization header was sent.
 
-    Add the header Authorization: Bearer YOUR_KEY. A key in the address, a cookie or the body is never read.
+    Add the header Authorization: Bearer YOUR_KEY. A key in the address, a cookie or the body is never accepted.
     """
 
     code = "missing_authorization"
@@ -462,10 +464,10 @@ def answer(error):
     return response
 
 
-def is_api():
-    """Whether this request gets JSON: it is under /api or /v0, or a program asks how the server is."""
+def is_api() -> bool:
+    """Return whether this request gets JSON: it is under /api or /v0, or for programs alone."""
     path = request.path
-    return path.startswith(("/api/", "/v0/")) or path in ("/api", "/v0", "/healthz", "/readyz", "/metrics")
+    return path.startswith(("/api/", "/v0/")) or path in _FOR_PROGRAMS
 
 
 def request_page(error):

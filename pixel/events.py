@@ -2,17 +2,18 @@
 
 import hashlib
 import logging
+import re
+from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 
 import orjson
 from flask import current_app
 
-from pixel import agents, clock, errors, geo, ids, journal, sources, telemetry
+from pixel import agents, clock, errors, geo, ids, journal, percent, sources, telemetry
 from pixel.extensions import journal as book
 from pixel.extensions import warehouse
+from pixel.text_cache import remember
 
 TAGS = (
     "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "gclid", "fbclid", "msclkid", "ttclid",
@@ -21,9 +22,9 @@ _AS_GIVEN = ("visitor_id", "session_id", "user_id", "title", "language", "screen
              "transaction_id", "provider", "props", "place")  # fmt: skip
 _TAGS = frozenset(TAGS)
 _LOG = logging.getLogger("pixel")
-_MOST_TAG = 500
-#: Campaigns come again and again, so what is made of their tags is remembered, unless it is long.
-_MOST_REMEMBERED = 500
+_MOST_TAG, _MOST_QUERY = 500, 4000
+#: A tag in a query that begins with "&". Only tags are decoded: a query may have thousands of other parameters.
+_TAG = re.compile(f"&({'|'.join(TAGS).replace('_', '(?:_|%5[Ff])')})=([^&]+)")
 
 
 #: Why an event that came for a website was not counted, each with its sentence.
@@ -252,32 +253,31 @@ def _row(event, site, request_id, received):
     return row
 
 
-def _tags(event, query):
-    """The campaign tags and click ids: as given, else from the address's query."""
+def _tags(event: Mapping, query: str) -> dict[str, str]:
+    """Return the campaign tags and click ids of the event's fields, else those of the address's query."""
     given = {} if _TAGS.isdisjoint(event) else {name: event[name] for name in TAGS if event.get(name)}
-    if not query:
-        return given
-    read = _tags_of if len(query) <= _MOST_REMEMBERED else _tags_of.__wrapped__
-    return read(query[:4000]) | given
+    return _tags_of(query[:_MOST_QUERY]) | given if query else given
 
 
-@lru_cache(4096)
-def _tags_of(query):
+@remember(1 << 20)
+def _tags_of(query: str) -> dict[str, str]:
     tags = {}
-    for name, value in parse_qsl(query, errors="replace"):
-        if name in _TAGS and value and name not in tags:
-            tags[name] = value.replace("\0", "")[:_MOST_TAG]
+    for name, value in _TAG.findall("&" + query):
+        name = percent.decode(name)
+        if name not in tags and (text := percent.decode(value)):
+            tags[name] = text.replace("\0", "")[:_MOST_TAG]
     return tags
 
 
-def _origin(referrer, domain, hostname, tags):
-    """Where the event came from, and the address it came from if that is not the site's own."""
-    short = len(referrer) + sum(map(len, tags.values())) <= _MOST_REMEMBERED
-    return (_origin_of if short else _origin_of.__wrapped__)(referrer, domain, hostname, tuple(tags.items()))
+def _origin(referrer: str, domain: str, hostname: str, tags: Mapping[str, str]) -> tuple[sources.Origin, str]:
+    """Return where the event came from, and the address it came from if that is not the site's own."""
+    return _origin_of(referrer, domain, hostname, tuple(tags.items()))
 
 
-@lru_cache(10_000)
-def _origin_of(referrer, domain, hostname, tags):
+@remember(1 << 20)
+def _origin_of(
+    referrer: str, domain: str, hostname: str, tags: tuple[tuple[str, str], ...]
+) -> tuple[sources.Origin, str]:
     host, address = sources.split_referrer(referrer)
     origin = sources.classify(host, {domain, hostname}, dict(tags))
     return origin, address if origin.referrer else ""

@@ -4,13 +4,16 @@ import ipaddress
 import os
 import time
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 import maxminddb
 
+from pixel.text_cache import remember
+
 #: How often a process looks whether the file was replaced by a newer one.
 LOOK_AGAIN_SECONDS = 60
+#: An IPv6 address with an IPv4 address at its end has 45 characters, and a zone a few more.
+_LONGEST_ADDRESS = 64
 _UNREADABLE = (OSError, ValueError, maxminddb.InvalidDatabaseError)
 
 
@@ -49,17 +52,17 @@ def edition(path):
         return None
 
 
-def country(address):
-    """The ISO 3166 code of an IPv4 or IPv6 address's country; '' when it is not known."""
-    if not _atlas.path or not address:
+def country(address: str) -> str:
+    """Return the ISO 3166 code of an IPv4 or IPv6 address's country, or '' if it is not known."""
+    if not _atlas.path or not address or len(address) > _LONGEST_ADDRESS:
         return ""
     if time.monotonic() >= _atlas.look_again:
         _look_again()
     return _country(address)
 
 
-@lru_cache(10_000)
-def _country(address):
+@remember(512 << 10)
+def _country(address: str) -> str:
     try:
         found = ipaddress.ip_address(address)
         return _code(_atlas.reader.get(getattr(found, "ipv4_mapped", None) or found)) if _atlas.reader else ""
@@ -84,14 +87,14 @@ def _look_again():
         if seen != _atlas.seen:
             _atlas.reader = maxminddb.open_database(_atlas.path)
             _atlas.seen = seen
-            _country.cache_clear()
+            _country.forget()
     except _UNREADABLE:
         pass
 
 
 def _forget():
     _atlas.reader, _atlas.seen, _atlas.look_again = None, None, 0.0
-    _country.cache_clear()
+    _country.forget()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -3,7 +3,7 @@
 import orjson
 from flask import current_app
 
-from pixel import clock, errors, journal
+from pixel import clock, errors, journal, letters
 from pixel.extensions import journal as book
 from pixel.extensions import warehouse
 
@@ -16,7 +16,7 @@ def prepare(identity, site, request_id):
         "website_id": site.id,
         "visitor_id": identity["visitor_id"],
         "user_id": identity.get("user_id", ""),
-        "email": identity.get("email", "").lower(),
+        "email": letters.lower(identity.get("email", "")),
         "traits": identity.get("traits", {}),
         "request_id": request_id,
         "received_at": clock.warehouse(received),

@@ -313,6 +313,11 @@ def get_anywhere(key_id):
     return key
 
 
+def contains_key(text: str) -> bool:
+    """Return whether `text` contains an API key with a valid checksum. No store is read."""
+    return any(_checksum(key[0][:-_CHECKSUM]) == key[0][-_CHECKSUM:] for key in _SHAPE.finditer(text))
+
+
 def looks_like(text):
     """Whether a text means a key: it has one, a hint or an id within it."""
     return bool(_SHAPE.search(text) or _HINT.search(text))

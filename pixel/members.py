@@ -17,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import ForeignKey, String, case, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from pixel import audit, clock, devices, foreign_text, ids, links, mail, sessions
+from pixel import audit, clock, devices, foreign_text, ids, letters, links, mail, sessions
 from pixel.database import Moment, db, transaction
 
 ROLES = {
@@ -94,7 +94,7 @@ def called(email):
 
 def by_email(email):
     """The user of this e-mail address, or None."""
-    return db.session.scalar(select(User).where(User.email == email.strip().lower()))
+    return db.session.scalar(select(User).where(User.email == letters.lower(email.strip())))
 
 
 def by_id(user_id):
@@ -364,7 +364,7 @@ def verify_password(password_hash, password):
 
 def address(text: str) -> str:
     """Return an e-mail address in its normal form. Raise ValueError."""
-    email = text.strip().lower()
+    email = letters.lower(text.strip())
     if len(email) > 254 or not email.isprintable() or not _EMAIL.fullmatch(email):
         raise ValueError(f"{text.strip()[:100]!r} is no e-mail address.")
     foreign_text.refuse_unseen(email, "An e-mail address")

@@ -4,13 +4,12 @@ import calendar
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
-from difflib import get_close_matches
 from functools import cache, partial
 from zoneinfo import ZoneInfo
 
 from flask import current_app
 
-from pixel import buckets, clock, currencies, errors, identities, pipes, websites
+from pixel import buckets, clock, currencies, errors, identities, letters, nearest, pipes, websites
 from pixel.extensions import answers, warehouse
 
 #: The filters that every pipe takes, each the name of a column.
@@ -58,13 +57,13 @@ def catalogue():
     ]
 
 
-def pipe(name):
-    """The pipe of this name. Raises InvalidPipe."""
-    found = pipes.all().get(name)
-    if found is None:
-        near = get_close_matches(name[:100].lower(), pipes.all(), n=1, cutoff=0.5)
-        raise errors.InvalidPipe(pipe=name[:100], **({"did_you_mean": near[0]} if near else {}))
-    return found
+def pipe(name: str) -> pipes.Pipe:
+    """Return the pipe of this name. Raise InvalidPipe."""
+    known = pipes.all()
+    if name not in known:
+        near = nearest.find(letters.lower(name[:100]), known, cutoff=0.5)
+        raise errors.InvalidPipe(pipe=name[:100], **({"did_you_mean": near} if near else {}))
+    return known[name]
 
 
 def run(pipe, caller, given):
@@ -261,7 +260,7 @@ class _Reader:
             return self.refuse(name, f"Given more than {MOST_VALUES} times.", [])
         if any(len(value) > LONGEST_VALUE for value in values):
             return self.refuse(name, f"Must have at most {LONGEST_VALUE} characters.", [])
-        return [value.upper() for value in values] if name == "country" else values
+        return [letters.upper(value) for value in values] if name == "country" else values
 
     def number(self, name, low, high, default):
         text = self.text(name, str(default))
@@ -292,7 +291,7 @@ class _Reader:
         """A currency code in upper case; an empty one is the default."""
         if self.given.get(parameter.name) == [""]:
             del self.given[parameter.name]
-        code = self.text(parameter.name, parameter.default).upper()
+        code = letters.upper(self.text(parameter.name, parameter.default))
         if code in currencies.CODES or code == parameter.default:
             return code
         return self.refuse(parameter.name, "Must be an ISO 4217 currency code such as EUR.", parameter.default)
@@ -337,10 +336,8 @@ class _Reader:
     def refuse_unknown(self, known):
         """Raise InvalidQuery if anything was wrong, or is left."""
         for name in list(self.given)[:10]:
-            near = get_close_matches(name[:100], known, n=1, cutoff=0.6)
-            self.refuse(
-                name[:100], f"Unknown parameter. Did you mean {near[0]}?" if near else "Unknown parameter.", None
-            )
+            near = nearest.find(name[:100], known)
+            self.refuse(name[:100], f"Unknown parameter. Did you mean {near}?" if near else "Unknown parameter.", None)
         if self.wrong:
             raise errors.InvalidQuery(**self.wrong)
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
 from datetime import UTC
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,9 @@ from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
-from wtforms import PasswordField, ValidationError
+from wtforms import Field, PasswordField, ValidationError
 from wtforms.fields.choices import SelectChoice
+from wtforms.validators import StopValidation
 
 from pixel import access, agents, clock, errors, foreign_text, sessions
 
@@ -23,6 +25,8 @@ from pixel import access, agents, clock, errors, foreign_text, sessions
 FORM_SECONDS = 12 * 60 * 60
 #: The longest address that is kept to return to after signing in.
 _MOST_NEXT = 2000
+#: The largest form: 20,000 characters, percent-encoded.
+MOST_BYTES = 256 << 10
 _STATIC = Path(__file__).parent.parent / "static"
 
 
@@ -64,10 +68,27 @@ class Form(FlaskForm):
         return next(far for far, cls in enumerate(type(self).__mro__) if field.name in vars(cls))
 
 
+def at_most(characters: int = 300) -> Callable[[Form, Field], None]:
+    """Return a WTForms validator that refuses a longer text before any other validator reads it.
+
+    Every text field has one. The default is for fields of one line, whose own check has a lower limit and a better
+    message.
+    """
+
+    def validate(form: Form, field: Field) -> None:
+        if len(field.data or "") > characters:
+            raise StopValidation(f"That is too long: use at most {characters:,} characters.")
+
+    validate.most_characters = characters
+    return validate
+
+
 class Confirmed(Form):
     """A form that asks for the password again, unless it was typed a short while ago."""
 
-    password = PasswordField("Your password", description="Asked again because this makes or ends a secret.")
+    password = PasswordField(
+        "Your password", [at_most()], description="Asked again because this makes or ends a secret."
+    )
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -130,9 +151,10 @@ def page(template: str, status: int = 200, headers: dict[str, str] | tuple[()] =
     return render_template(template, **facts), status, dict(headers)
 
 
-def number_of_page():
-    """Which page of a list the address asks for, from 1."""
-    return min(max(1, request.args.get("page", 1, int)), 1_000_000)
+def number_of_page() -> int:
+    """Return which page of a list the address asks for, from 1; a text that is not a number means the first."""
+    text = request.args.get("page", "")
+    return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
 
 
 def again(template, **facts):

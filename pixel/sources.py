@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from typing import NamedTuple
+
+from pixel import idn, letters
+from pixel.text_cache import remember
 
 CHANNELS = {
     "Direct": "No referrer, tags or click id: typed, bookmarked, or from an app that tells nothing.",
@@ -116,45 +118,37 @@ def split_referrer(url: str) -> tuple[str, str]:
     if not found:
         return "", ""
     scheme, authority, path = found.groups()
-    authority = authority.rpartition("@")[2].lower()
+    authority = letters.lower(authority.rpartition("@")[2].strip())
     host = normalise(authority)
     return (host, f"{scheme.lower()}://{authority}{path}") if host else ("", "")
 
 
 def normalise(host: str) -> str:
-    """A host in lower case, in ASCII, without `www.`, port and trailing dot; '' when it is none."""
-    host = host[: _MOST_CHARACTERS + 1].strip().lower()
+    """Return a host in lower case, in ASCII, without `www.`, port and trailing dot, or '' if it is not a host."""
+    host = host[: _MOST_CHARACTERS + 1].strip()
     if host.startswith("["):
-        address, _, port = host[1:].partition("]")
+        address, _, port = host[1:].lower().partition("]")
         return address if _PORT.fullmatch(port) and _IPV6.fullmatch(address) else ""
     name, colon, port = host.partition(":")
     if _PORT.fullmatch(colon + port):
         host = name
-    if not host.isascii():
-        host = _ascii(host)
-    host = host.removesuffix(".")
+    host = idn.to_ascii(host).removesuffix(".")
     while host.startswith("www.") and "." in host[4:]:
         host = host[4:]
-    return host if len(host) <= 253 and (_HOST.fullmatch(host) or _IPV6.fullmatch(host)) else ""
+    return host if _HOST.fullmatch(host) or _IPV6.fullmatch(host) else ""
 
 
-def _ascii(host):
-    try:
-        return host.encode("idna").decode().lower()
-    except UnicodeError:
-        return ""
-
-
-@lru_cache(10_000)
-def _look_up(host):
-    """A host as (normalised, Known or None)."""
+@remember(512 << 10)
+def _look_up(host: str) -> tuple[str, Known | None]:
+    """Return a host as (normalised, Known or None)."""
     host = normalise(host)
     return host, _known(host)
 
 
-def _named(utm_source):
-    """The known source a utm_source means: its name, another name of it, or one of its hosts."""
-    if len(utm_source) > _MOST_CHARACTERS:
+def _named(utm_source: str) -> Known | None:
+    """Return the source that a utm_source means: by its name, another name of it, or one of its hosts."""
+    if len(utm_source) > _MOST_CHARACTERS or not utm_source.isascii():
+        # All listed names and hosts are ASCII.
         return None
     return _NAMES.get(utm_source.lower()) or _look_up(utm_source)[1]
 
@@ -186,7 +180,8 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-
 _PORT = re.compile(r"(:[0-9]*)?")
 _IPV6 = re.compile(r"(?=.*:.*:)[0-9a-f:]{2,39}")
 _URL = re.compile(
-    r"(https?|android-app)://([^/?#\\\s]+)(?=[/?#\\]|\Z)((?:/[^?#\x00-\x20\x7f\ud800-\udfff]*)?)", re.IGNORECASE
+    r"(https?|android-app)://([^/?#\\\s]+)(?=[/?#\\]|\Z)((?:/[^?#\x00-\x20\x7f\ud800-\udfff]*)?)",
+    re.IGNORECASE | re.ASCII,
 )
 
 # In the lists below, a host stands for itself and all below it; with "=" for itself alone, its neighbours being other

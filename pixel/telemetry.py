@@ -57,6 +57,9 @@ FAMILIES = {
     "pixel_sign_in_failures": _Family("Sign-ins with a wrong password, or refused because of too many."),
     "pixel_sign_in_alarms": _Family("Times of five minutes in which more than 200 sign-ins failed."),
     "pixel_ratelimit_uncounted": _Family("Calls that went uncounted, because the rate-limit counters were away."),
+    "pixel_csp_reports": _Family(
+        "Violations of the Content-Security-Policy that browsers reported, by directive.", ("directive",)
+    ),
     "pixel_forwarding_ignored": _Family(
         "Requests whose forwarded headers or peer were not trusted, by case and kind of the peer's network.",
         ("case", "peer"),

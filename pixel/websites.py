@@ -1,18 +1,21 @@
 """Websites: what events belong to."""
 
 import re
+from collections.abc import Collection
 from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from pixel import audit, clock, errors, foreign_text, ids
+from pixel import audit, clock, errors, foreign_text, idn, ids, letters
 from pixel.database import Moment, db, remembered, transaction
 from pixel.workspaces import Workspace, refuse_unknown_timezone
 
 MOST = 1000
 MOST_HOSTS = 20
+#: The longest domain that is read, with its scheme and a slash.
+LONGEST_TYPED = 300
 #: How long the data of a removed website is kept.
 KEPT = timedelta(days=30)
 #: How long it is known itself: each server has a day to delete what its own warehouse holds of it.
@@ -189,24 +192,23 @@ def checked_name(name: str) -> str:
     return foreign_text.checked_name(name, "A website's name")
 
 
-def checked_domain(text):
-    """A host name in its one normal form. Raises ValueError."""
-    domain = text.strip().lower().removeprefix("https://").removeprefix("http://").rstrip("/").rstrip(".")
-    try:
-        domain = domain.encode("idna").decode() if not domain.isascii() else domain
-    except UnicodeError:
-        domain = ""
-    if len(domain) > 253 or not _DOMAIN.fullmatch(domain):
+def checked_domain(text: str) -> str:
+    """Return a host name in its one normal form. Raise ValueError for any other text."""
+    domain = ""
+    if len(text) <= LONGEST_TYPED:
+        address = letters.lower(text.strip()).removeprefix("https://").removeprefix("http://")
+        domain = idn.to_ascii(address.rstrip("/").rstrip("."))
+    if not _DOMAIN.fullmatch(domain):
         raise ValueError(f"{text[:100]!r} is no domain. Give a host name such as example.com.")
     return domain
 
 
-def checked_hosts(hosts):
-    """Further hosts that may send, in their one normal form. Raises ValueError."""
-    hosts = sorted({checked_domain(host) for host in hosts})
-    if len(hosts) > MOST_HOSTS:
+def checked_hosts(hosts: Collection[str]) -> list[str]:
+    """Return the hosts in their one normal form, sorted. Raise ValueError for too many, or one that is not a host."""
+    distinct = set(hosts)
+    if len(distinct) > MOST_HOSTS:
         raise ValueError(f"At most {MOST_HOSTS} hosts.")
-    return hosts
+    return sorted({checked_domain(host) for host in distinct})
 
 
 def _site(row):

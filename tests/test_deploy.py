@@ -1,6 +1,7 @@
 """The files in deploy/: the proxies as they are shipped, in front of a real server, and the unit as systemd reads it."""
 
 import getpass
+import http.client
 import json
 import re
 import shutil
@@ -8,7 +9,8 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -47,10 +49,9 @@ def caddy(folder: Path, port: int, behind: int) -> list[str | Path]:
     """Return Caddy's command for the shipped configuration, on a port without TLS."""
     need("caddy")
     text = (DEPLOY / "Caddyfile").read_text()
-    text = text.replace("pixel.example.com {", f"http://127.0.0.1:{port} {{").replace(
-        "127.0.0.1:8000", f"127.0.0.1:{behind}"
-    )
-    text = text.replace("{\n\tservers", "{\n\tadmin off\n\tservers", 1)
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
+    text = text.replace("\npixel.example.com {", f"\nhttp://127.0.0.1:{port} {{", 1)
+    text = text.replace("{\n\tservers", f"{{\n\tadmin off\n\thttp_port {free_port()}\n\tservers", 1)
     if caddy_version() < (2, 7):
         # As it was called before.
         text = text.replace("request_buffers 12MB", "buffer_requests\n\t\tmax_buffer_size 12MB")
@@ -199,55 +200,131 @@ def whole_caddy(folder: Path, plain_port: int) -> list[str | Path]:
     return ["caddy", "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
 
 
-@pytest.mark.case(66)
-@pytest.mark.xfail(
-    strict=True,
-    raises=(AssertionError, httpx.ConnectError),
-    reason="Caddy redirects the API too; nginx has no plain listener, so pages are not redirected.",
-)
-@pytest.mark.parametrize("proxy", [whole_nginx, whole_caddy])
-def test_over_plain_http_the_api_is_refused_and_pages_are_redirected(tmp_path: Path, proxy: Callable) -> None:
-    """A key sent in the clear is exposed, and a redirect would hide that from the client's author."""
-    port = free_port()
-    with open(tmp_path / "proxy.log", "w") as log:
-        process = subprocess.Popen(proxy(tmp_path, port), stdout=log, stderr=log)
+@contextmanager
+def running(command: list[str | Path], folder: Path) -> Iterator[None]:
+    """Run a proxy."""
+    with open(folder / "proxy.log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        host = {"Host": "localhost" if proxy is whole_caddy else "pixel.example.com"}
-        until(lambda: httpx.get(f"http://127.0.0.1:{port}/sign-in", headers=host), 5)
-        page = httpx.get(f"http://127.0.0.1:{port}/sign-in", headers=host)
-        assert page.status_code in (301, 308)
-        assert page.headers["Location"].startswith("https://")
-        for path in ("/api/v1/me", "/v0/pipes/p_geo.json"):
-            refused = httpx.get(f"http://127.0.0.1:{port}{path}", headers=host)
-            assert 400 <= refused.status_code < 500, path
-            assert "Location" not in refused.headers, path
+        yield
     finally:
         process.terminate()
         process.wait(30)
 
 
-@pytest.mark.case(68)
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="nginx compresses pages where its own configuration says so."
+@pytest.fixture(scope="module", params=[whole_nginx, whole_caddy], ids=lambda proxy: proxy.__name__)
+def over_plain_http(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, httpx.Client]]:
+    """Return the name of a proxy's site and a client that reaches it over plain HTTP."""
+    folder, port = tmp_path_factory.mktemp("plain"), free_port()
+    name = "localhost" if request.param is whole_caddy else "pixel.example.com"
+    with (
+        running(request.param(folder, port), folder),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": name}) as client,
+    ):
+        until(lambda: client.get("/sign-in").status_code, 30, (folder / "proxy.log").read_text)
+        yield name, client
+
+
+@pytest.mark.case(66)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "path", ["/", "/sign-in?next=/account%3Fa", "/docs/errors", "/pixel.gif?website_id=x", "/apis"]
 )
-def test_nginx_compresses_no_page_whatever_its_own_configuration_says(tmp_path: Path, server: Server) -> None:
+def test_over_plain_http_a_page_is_redirected(
+    over_plain_http: tuple[str, httpx.Client], method: str, path: str
+) -> None:
+    name, client = over_plain_http
+    answer = client.request(method, path)
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == f"https://{name}{path}"
+
+
+@pytest.mark.case(66)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/me"), ("HEAD", "/api/v1/me"), ("POST", "/api/v1/pixel/events"), ("OPTIONS", "/api/event"),
+        ("GET", "/api"), ("POST", "/api/event"), ("GET", "/v0/pipes/p_geo.json?token=x"), ("GET", "/%61pi/v1/me"),
+        ("GET", "//api/v1/me"), ("GET", "/x/../api/v1/me"), ("GET", "/metrics"), ("GET", "/readyz"),
+        ("GET", "/healthz"), ("GET", "/pixel.js"), ("GET", "/pixel.0123456789ab.js"), ("POST", "/sign-in"),
+        ("POST", "/csp-reports"), ("DELETE", "/"),
+    ],
+)  # fmt: skip
+def test_over_plain_http_a_program_is_refused_and_not_redirected(
+    over_plain_http: tuple[str, httpx.Client], method: str, path: str
+) -> None:
+    """A key sent in the clear is exposed, and a redirect would hide that from the client's author."""
+    name, client = over_plain_http
+    # As it is written: httpx would normalise the path.
+    url = client.base_url.copy_with(raw_path=path.encode())
+    refused = client.request(method, url, headers={"Authorization": "Bearer x"})
+    assert refused.status_code == 400
+    assert "Location" not in refused.headers
+    assert refused.headers["Content-Type"] == "application/json"
+    assert refused.headers["Cache-Control"] == "no-store"
+    request_id = refused.headers["X-Request-Id"]
+    assert re.fullmatch(r"proxy_[0-9a-f-]{32,36}", request_id)
+    if method != "HEAD":
+        assert refused.json() == {
+            "error": {
+                "code": "bad_request",
+                "message": f"HTTPS is required. Use https://{name}. A key that was sent over plain HTTP may have been "
+                "read: rotate it.",
+                "details": {},
+            },
+            "meta": {"request_id": request_id},
+        }
+    assert not re.search(r"nginx/|Caddy/|\d+\.\d+\.\d+", str(refused.headers))
+
+
+@pytest.mark.case(60, 66)
+def test_nginx_redirects_to_its_own_name_only(tmp_path: Path) -> None:
+    port = free_port()
+    with running(whole_nginx(tmp_path, port), tmp_path):
+        address = f"http://127.0.0.1:{port}/sign-in"
+        until(lambda: httpx.get(address).status_code, 30)
+        answer = httpx.get(address, headers={"Host": "evil.example"})
+    assert answer.headers["Location"] == "https://pixel.example.com/sign-in"
+
+
+@pytest.mark.case(68)
+def test_nginx_compresses_nothing_whatever_its_own_configuration_says(tmp_path: Path, server: Server) -> None:
     """Debian's nginx.conf has `gzip on`. A compressed page leaks its secrets by its length (BREACH)."""
     port = free_port()
     command = nginx(tmp_path, port, server.port)
-    whole = (tmp_path / "nginx.conf").read_text().replace("access_log off;", "access_log off; gzip on;", 1)
+    compressing = "access_log off; gzip on; gzip_min_length 0; gzip_proxied any; gzip_types *;"
+    whole = (tmp_path / "nginx.conf").read_text().replace("access_log off;", compressing, 1)
     (tmp_path / "nginx.conf").write_text(whole)
     server.set_up()
     server.start()
-    with open(tmp_path / "proxy.log", "w") as log:
-        proxy = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200, 30)
-        answer = httpx.get(f"http://127.0.0.1:{port}/sign-in", headers={"Accept-Encoding": "gzip"})
-        assert answer.status_code == 200
-        assert "Content-Encoding" not in answer.headers
-    finally:
-        proxy.terminate()
-        proxy.wait(30)
+    with running(command, tmp_path), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        until(lambda: client.get("/healthz").status_code == 200, 30)
+        for path in ("/sign-in", "/docs", "/nowhere", "/api/v1/me", "/healthz"):
+            answer = client.get(path, headers={"Accept-Encoding": "gzip"})
+            assert answer.status_code in (200, 401, 404), path
+            assert "Content-Encoding" not in answer.headers, path
+        # The server compresses the pixel itself, and nginx does not compress it a second time.
+        script = client.get("/pixel.js", headers={"Accept-Encoding": "gzip"})
+        assert script.headers["Content-Encoding"] == "gzip"
+        assert "currentScript" in script.text
+
+
+@pytest.mark.case(66, 68)
+def test_nginx_refuses_a_large_body_under_its_own_request_id(tmp_path: Path) -> None:
+    port = free_port()
+    with running(nginx(tmp_path, port, free_port()), tmp_path):
+        until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 502, 30)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+            line.sendall(b"POST /api/v1/pixel/events HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
+            response = http.client.HTTPResponse(line)
+            response.begin()
+            refused = httpx.Response(response.status, headers=response.getheaders(), content=response.read())
+    assert refused.status_code == 413
+    assert refused.json()["error"]["code"] == "payload_too_large"
+    assert refused.json()["meta"]["request_id"] == refused.headers["X-Request-Id"]
+    assert refused.headers["X-Request-Id"].startswith("proxy_")
 
 
 @pytest.mark.case(68)

@@ -57,6 +57,21 @@ def _utf16(text):
     return [int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)]
 
 
+@given(st.lists(st.sampled_from("abc"), min_size=4), st.integers(0, 1000))
+def test_the_first_key_that_comes_twice_is_named(names, number):
+    members = [f'"{n}": 1' for n in range(number)] + [f'"{name}": 1' for name in names]
+    first = next(name for place, name in enumerate(names) if name in names[:place])
+    said = refused(f"{{{', '.join(members)}}}".encode()) if number < 900 else "Duplicate"
+    assert said == "Duplicate" or said == f"Duplicate key {first!r}."
+
+
+@pytest.mark.parametrize("filler", ["1", '"a"', '","', '"\\","', "[]", '{"a": ","}'])
+def test_a_text_has_at_most_a_thousand_values_whatever_commas_its_strings_hold(filler):
+    assert len(envelope.loads(f"[{','.join([filler] * 999)}, 1]".encode())) == 1000
+    assert refused(f"[{','.join([filler] * 1000)}, 1]".encode()) == "Has more than 1,000 values."
+    assert envelope.loads(b'"' + b"," * 5000 + b'"') == "," * 5000
+
+
 @given(text, st.sampled_from(["\x00", "\ud800", "\udfff"]), text)
 def test_what_no_store_takes_is_refused_wherever_it_stands(before, bad, after):
     whole = before + bad + after

@@ -9,6 +9,7 @@ from pixel.analytics.view import PERIODS, View
 
 analytics = Blueprint("analytics", __name__)
 analytics.entry = "session"
+analytics.most_bytes = pages.MOST_BYTES
 
 
 @analytics.get("/analytics")

@@ -5,8 +5,10 @@ There is no key: hits are taken from the website's own pages.
 
 import gzip
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, Response, current_app, g, request
@@ -16,6 +18,7 @@ from marshmallow import ValidationError
 from pixel import access, envelope, errors, events, forwarding, geo, identities, pages, salts, websites
 from pixel.extensions import counters
 from pixel.intake import body, fields, idempotency, schemas
+from pixel.text_cache import remember
 
 collect = Blueprint("collect", __name__)
 collect.entry = "site"
@@ -28,6 +31,9 @@ _EVENT, _IDENTITY = schemas.Hit(exclude=_SEEN_HERE), schemas.Identity()
 _OF_EVENTS = _EVENT.fields.keys() - _IDENTITY.fields.keys()
 _SCRIPT = Path(__file__).parents[2] / "static" / "pixel.js"
 _GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+#: A number in a page's text. Python also reads digits of other scripts, underscores and "nan".
+_NUMBER = re.compile(r"[ \t\r\n]*[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?[ \t\r\n]*")
+_WEBSITE_ID = re.compile(r"admx_[0-9A-Za-z]{1,35}")
 _IN_GIF = ("website_id", "name", "url", "path", "title", "referrer", "goal", "event_id")
 
 
@@ -139,8 +145,9 @@ def _text(packed):
     return gzip.compress(text, mtime=0) if packed else text
 
 
-def _site(website_id):
-    site = websites.find(website_id) if isinstance(website_id, str) and len(website_id) <= 100 else None
+def _site(website_id: Any) -> websites.Site:
+    is_id = isinstance(website_id, str) and _WEBSITE_ID.fullmatch(website_id)
+    site = websites.find(website_id) if is_id else None
     if site is None:
         _count_address()
         raise errors.WebsiteNotFound("There is no such website.")
@@ -148,16 +155,23 @@ def _site(website_id):
     return site
 
 
-def _own_page(site):
-    """Whether the page that sends is the website's own: True, False, or None where nothing tells."""
+def _own_page(site: websites.Site) -> bool | None:
+    """Return whether the page that sends is the website's own, or None where no header names the page."""
     told = request.headers.get("Origin") or request.headers.get("Referer")
     if not told:
         return None
+    host = _host_of(told)
+    return bool(host) and site.takes_from(host)
+
+
+@remember(512 << 10)
+def _host_of(address: str) -> str:
+    """Return the host of an address, or '' if it has none."""
     try:
-        host = urlsplit(told).hostname
+        # Its own cache is not bounded by bytes.
+        return urlsplit.__wrapped__(address).hostname or ""
     except ValueError:
-        return False
-    return bool(host) and site.takes_from(host.lower())
+        return ""
 
 
 def _not_welcome(site, missing_is_fine=False):
@@ -234,18 +248,21 @@ def _in_time(hit):
         return _EVENT.load({name: value for name, value in hit.items() if name != "timestamp"})
 
 
-def _rounded(amount):
-    """The amount in hundredths of a cent: a page adds up 0.1 and 0.2 to 0.30000000000000004."""
-    try:
-        return f"{float(amount):.4f}" if type(amount) in (int, float, str) else amount
-    except (ValueError, OverflowError):
-        return amount
+def _rounded(amount: Any) -> Any:
+    """Return the amount in hundredths of a cent: a page adds up 0.1 and 0.2 to 0.30000000000000004."""
+    return f"{float(amount):.4f}" if type(amount) in (int, float) or _is_number(amount) else amount
 
 
-def _with_first_campaign(props, tags):
-    """The props and behind them the tags, as first_utm_source and so on, as far as there is room."""
-    first = [(f"first_{name}", value.replace("\0", "")) for name, value in parse_qsl(tags) if _may_be_key(name)]
-    return dict([*props.items(), *first][: fields.Scalars.MOST_KEYS])
+def _is_number(value: Any) -> bool:
+    return type(value) is str and _NUMBER.fullmatch(value) is not None
+
+
+def _with_first_campaign(props: dict[str, str], tags: str) -> dict[str, str]:
+    """Return the props and behind them the tags, as first_utm_source and so on, as far as there is room."""
+    most = fields.Scalars.MOST_KEYS
+    pairs = parse_qsl("&".join(tags.split("&", most)[:most]))
+    first = [(f"first_{name}", value.replace("\0", "")) for name, value in pairs if _may_be_key(name)]
+    return dict([*props.items(), *first][:most])
 
 
 def _may_be_key(name):
@@ -253,13 +270,10 @@ def _may_be_key(name):
     return len(name) <= 90 and name.isprintable()
 
 
-def _value(props):
-    """The number that a page calls `value`, if it is one that events may have."""
-    try:
-        value = float(props.get("value", ""))
-    except ValueError:
-        return {}
-    return {"value": value} if abs(value) <= fields.Number.MOST else {}
+def _value(props: dict[str, str]) -> dict[str, float]:
+    """Return the number that a page calls `value`, if it is one that events may have."""
+    value = float(props["value"]) if _is_number(props.get("value")) else None
+    return {"value": value} if value is not None and abs(value) <= fields.Number.MOST else {}
 
 
 def _identify(site, hit):

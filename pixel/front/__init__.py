@@ -8,12 +8,28 @@ from datetime import timedelta
 from flask import Blueprint, current_app, flash, g, redirect, render_template, request, session
 from werkzeug.wrappers import Response
 
-from pixel import access, envelope, errors, health, links, mail, members, pages, redaction, sessions, workspaces
+from pixel import (
+    access,
+    csp_reports,
+    envelope,
+    errors,
+    health,
+    links,
+    mail,
+    members,
+    pages,
+    redaction,
+    sessions,
+    workspaces,
+)
 from pixel.foreign_text import plain_text
 from pixel.front import forms
+from pixel.intake import body
 
 front = Blueprint("front", __name__)
 front.entry = "open"
+#: Anyone may send these forms, and none of them has a long field.
+front.most_bytes = 32 << 10
 
 
 @front.get("/")
@@ -49,6 +65,29 @@ def show_metrics():
     g.entry.is_probe = True
     access.refuse_unless_operator()
     return current_app.response_class(health.metrics(), content_type=health.CONTENT_TYPE)
+
+
+@front.post(csp_reports.PATH)
+def take_csp_reports() -> tuple[str, int]:
+    """Log violations of the Content-Security-Policy of our pages, as browsers report them.
+
+    No token and no Sec-Fetch-Site are needed, because nothing is changed. Another site cannot have a browser send these
+    media types, since the browser would have to be allowed to first (CORS).
+    """
+    access.count_csp_report()
+    expected = [csp_reports.REPORT, csp_reports.REPORTS]
+    if request.mimetype not in expected:
+        raise errors.UnsupportedMediaType(expected=expected)
+    try:
+        report = body.json(*expected)
+    finally:
+        # The request log does not keep reports: they may quote addresses and texts of pages.
+        g.entry.body = None
+    csp_reports.record(csp_reports.read(request.mimetype, report))
+    return "", 204
+
+
+take_csp_reports.most_bytes = 16 << 10
 
 
 @front.get("/sign-in")

@@ -3,13 +3,13 @@
 from wtforms import HiddenField, PasswordField, SelectField, StringField
 from wtforms.validators import InputRequired
 
-from pixel.pages import Form
+from pixel.pages import Form, at_most
 
 
 class SignIn(Form):
-    email = StringField("E-mail", [InputRequired("Enter your e-mail address.")])
-    password = PasswordField("Password", [InputRequired("Enter your password.")])
-    next = HiddenField()
+    email = StringField("E-mail", [InputRequired("Enter your e-mail address."), at_most()])
+    password = PasswordField("Password", [InputRequired("Enter your password."), at_most()])
+    next = HiddenField(validators=[at_most(8190)])
 
 
 class SignOut(Form):
@@ -17,7 +17,7 @@ class SignOut(Form):
 
 
 class Forgot(Form):
-    email = StringField("E-mail", [InputRequired("Enter your e-mail address.")])
+    email = StringField("E-mail", [InputRequired("Enter your e-mail address."), at_most()])
 
 
 class Switch(Form):
@@ -33,6 +33,6 @@ class Choose(Form):
 
     password = PasswordField(
         "New password",
-        [InputRequired("Enter a password.")],
+        [InputRequired("Enter a password."), at_most()],
         description="15 characters or more. A few words make a good one.",
     )

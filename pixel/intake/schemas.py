@@ -1,6 +1,7 @@
 """The shapes of request bodies and query strings."""
 
 from marshmallow import ValidationError
+from marshmallow.fields import Field
 
 from pixel.intake.fields import (
     HOST,
@@ -83,6 +84,21 @@ class Event(StrictSchema):
             wrong["path"] = ["Required for a pageview, unless url is given."]
         if wrong:
             raise ValidationError(wrong)
+
+
+class _Items(Field):
+    """A list whose items are read one by one later."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> list:
+        if type(value) is not list:
+            raise ValidationError("Must be a list.")
+        return value
+
+
+class Batch(StrictSchema):
+    """The object around the events of a batch."""
+
+    events = _Items(required=True)
 
 
 class Hit(Event):

@@ -5,13 +5,14 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, g, redirect, request
 from wtforms import StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired
 
 from pixel import calls, clock, errors, ids, keys, pages, stories
 from pixel.access import enter
 
 requests = Blueprint("requests", __name__)
 requests.entry = "session"
+requests.most_bytes = pages.MOST_BYTES
 
 STATUSES = {"2": "2xx, answered", "4": "4xx, refused", "5": "5xx, failed"}
 TIMES = {"1": "The last hour", "24": "24 hours", "168": "7 days", "720": "30 days"}
@@ -20,7 +21,7 @@ MOST_KEYS = 200
 
 class Find(pages.Form):
     found = StringField(
-        "Request id", [InputRequired("Paste a request id."), Length(max=20_000, message="That is too long.")],
+        "Request id", [InputRequired("Paste a request id."), pages.at_most(20_000)],
         description="With anything around it: quotes, or the whole error.",
     )  # fmt: skip
 

@@ -15,12 +15,12 @@ from wtforms import (
     TextAreaField,
     ValidationError,
 )
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import InputRequired, Length, Optional, StopValidation
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from pixel import clock, keys, members, websites, workspaces
+from pixel import clock, keys, letters, members, nearest, websites, workspaces
 from pixel.access import Scope
-from pixel.pages import Confirmed, Form, checked, listed
+from pixel.pages import Confirmed, Form, at_most, checked, listed
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "date": "A date", "never": "Never"}
 LAST_YEAR = 2199
@@ -38,15 +38,43 @@ _FORM = "This form was not made by this page. Open the page again."
 
 
 class _Boxes(SelectMultipleField):
+    """Tick boxes. The message about unknown values names a few of them and the nearest choices."""
+
     widget = ListWidget(prefix_label=False)
     option_widget = CheckboxInput()
+    MOST_NAMED, LONGEST_NAMED = 3, 40
+
+    def pre_validate(self, form: Form) -> None:
+        choices = {choice.value for choice in self.choices}
+        sent = dict.fromkeys(self.data or ())
+        # The page draws only what is a choice.
+        self.data = [value for value in sent if value in choices]
+        if unknown := [value for value in sent if value not in choices]:
+            raise StopValidation(self._refusal(unknown, choices))
+
+    def _refusal(self, unknown: list[str], choices: set[str]) -> str:
+        named = [value[: self.LONGEST_NAMED] for value in unknown[: self.MOST_NAMED]]
+        more = f" and {len(unknown) - len(named):,} more" if len(unknown) > len(named) else ""
+        verb = "are not valid choices" if len(unknown) > 1 else "is not a valid choice"
+        near = dict.fromkeys(nearest.find(letters.lower(value), choices, cutoff=0.75) for value in named)
+        near.pop(None, None)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"{', '.join(map(repr, named))}{more} {verb}.{hint}"
+
+
+class _Day(DateField):
+    """A day. One value is read and shown, however many are sent."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.raw_data = [value[:20] for value in valuelist[:1]]
+        super().process_formdata(self.raw_data)
 
 
 class _Expires(Confirmed):
     """A form that says when a key ends."""
 
     expires = RadioField("Expires", choices=listed(EXPIRIES), default="90")
-    expires_on = DateField("Last day", description="Only for “A date”. The key works until the end of this day.")
+    expires_on = _Day("Last day", description="Only for “A date”. The key works until the end of this day.")
 
     def validate_expires_on(self, field):
         if self.expires.data != "date":
@@ -54,6 +82,9 @@ class _Expires(Confirmed):
         elif not any(field.raw_data):
             # A browser sends an empty field too, and that it is no date goes without saying.
             field.errors[:] = ["Enter the last day on which the key works."]
+        elif not field.raw_data[0].isascii():
+            # Python also reads digits of other scripts.
+            field.errors[:] = ["Enter the day as YYYY-MM-DD."]
         elif field.data and not (field.data.year <= LAST_YEAR and self.expires_at > clock.now()):
             raise ValidationError(f"Enter a day that is not over, and before the year {LAST_YEAR + 1}.")
 
@@ -67,10 +98,10 @@ class _Expires(Confirmed):
 
 
 class NewKey(_Expires):
-    form = HiddenField(validators=[InputRequired(_FORM), Length(max=40, message=_FORM)])
+    form = HiddenField(validators=[InputRequired(_FORM), at_most(), Length(max=40, message=_FORM)])
     name = StringField(
         "Name",
-        [InputRequired("Enter a name."), checked(keys.checked_name)],
+        [InputRequired("Enter a name."), at_most(), checked(keys.checked_name)],
         description="What uses the key, such as warehouse-etl. All members see it, and whoever calls /me with the key.",
     )
     scopes = _Boxes("Scopes", choices=listed({scope.value: scope.value for scope in OFFERED}))
@@ -83,9 +114,9 @@ class NewKey(_Expires):
     no_scope = BooleanField("Yes, make a key without any scope")
 
     @property
-    def asks_again(self):
-        """Whether no scope is ticked, so that the form asks once more."""
-        return self.is_submitted() and not self.scopes.data
+    def asks_again(self) -> bool:
+        """Whether the form was sent without any scope and asks to confirm that."""
+        return self.is_submitted() and not self.scopes.raw_data
 
     @property
     def website_ids(self):
@@ -101,7 +132,7 @@ class NewKey(_Expires):
 
 
 class Rotate(_Expires):
-    form = HiddenField(validators=[InputRequired(_FORM), Length(max=40, message=_FORM)])
+    form = HiddenField(validators=[InputRequired(_FORM), at_most(), Length(max=40, message=_FORM)])
     scopes = _Boxes(
         "Scopes of the new key",
         choices=listed({scope.value: scope.value for scope in OFFERED}),
@@ -131,16 +162,16 @@ class Plain(Form):
 class Whose(Form):
     found = TextAreaField(
         "A key that was found",
-        [InputRequired("Paste the key.")],
+        [InputRequired("Paste the key."), at_most(20_000)],
         description="In a log, a repository, a mail. It is compared by its hash and not kept.",
     )
 
 
 class Password(Form):
-    current = PasswordField("Your password now", [InputRequired("Enter the password you have now.")])
+    current = PasswordField("Your password now", [InputRequired("Enter the password you have now."), at_most()])
     new = PasswordField(
         "New password",
-        [InputRequired("Enter a new password.")],
+        [InputRequired("Enter a new password."), at_most()],
         description="15 characters or more. A few words make a good one. All other sessions end.",
     )
 
@@ -149,7 +180,7 @@ _ROLES = listed({role: role.capitalize() for role in ("viewer", "admin", "owner"
 
 
 class Invite(Form):
-    email = StringField("E-mail", [InputRequired("Enter an e-mail address."), checked(members.address)])
+    email = StringField("E-mail", [InputRequired("Enter an e-mail address."), at_most(), checked(members.address)])
     role = RadioField("Role", choices=_ROLES, default="viewer")
 
 
@@ -159,27 +190,29 @@ class Role(Form):
 
 class NewWebsite(Form):
     domain = StringField(
-        "Domain", [InputRequired("Enter the domain."), checked(websites.checked_domain)],
+        "Domain", [InputRequired("Enter the domain."), at_most(), checked(websites.checked_domain)],
         description="The host name that visitors see, such as shop.example.com.",
     )  # fmt: skip
     name = StringField(
-        "Name", [Optional(), checked(websites.checked_name)], description="Left empty, it is the domain."
+        "Name", [Optional(), at_most(), checked(websites.checked_name)], description="Left empty, it is the domain."
     )
     timezone = StringField(
-        "Time zone", [InputRequired("Enter a time zone."), checked(workspaces.refuse_unknown_timezone)],
+        "Time zone", [InputRequired("Enter a time zone."), at_most(), checked(workspaces.refuse_unknown_timezone)],
         description="In which its days begin and end in reports: a name such as Europe/Berlin.",
     )  # fmt: skip
 
 
 class ChangeWebsite(Form):
-    name = StringField("Name", [InputRequired("Enter a name."), checked(websites.checked_name)])
+    name = StringField("Name", [InputRequired("Enter a name."), at_most(), checked(websites.checked_name)])
     timezone = NewWebsite.timezone
     hosts = TextAreaField(
         "Other hosts that may send",
-        [Length(max=6000, message="That is too long.")],
+        [at_most(6000)],
         description="Besides the domain and all below it: one host a line, such as shop.example.net.",
     )
 
 
 class RemoveWebsite(Form):
-    domain = StringField("The domain, once more", description="So that the wrong one is not removed by a slip.")
+    domain = StringField(
+        "The domain, once more", [at_most()], description="So that the wrong one is not removed by a slip."
+    )

@@ -2,7 +2,7 @@
 
 from flask import g, render_template, request
 
-from pixel import calls, errors, events, notices, pages, websites
+from pixel import calls, errors, events, letters, notices, pages, websites
 from pixel.access import enter
 from pixel.settings import forms, settings
 
@@ -119,7 +119,7 @@ def remove_website(website_id):
     """Take it out. Its data is kept for 30 days."""
     site, form = _site(website_id), forms.RemoveWebsite()
     fine = form.sent()
-    if fine and (form.domain.data or "").strip().lower() != site.domain:
+    if fine and letters.lower((form.domain.data or "").strip()) != site.domain:
         form.refuse("domain", f"Type {site.domain} to remove it.")
         fine = False
     if not fine:

@@ -5,13 +5,14 @@ from datetime import timedelta
 
 from flask import Blueprint, g, redirect, session
 from wtforms import StringField, TextAreaField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired
 
 from pixel import audit, calls, clock, ids, keys, members, pages, request_log, stories, workspaces
 from pixel.access import enter
 
 support = Blueprint("support", __name__)
 support.entry = "session"
+support.most_bytes = pages.MOST_BYTES
 
 #: How long what was looked up can be seen again.
 LASTS = timedelta(hours=24)
@@ -20,12 +21,13 @@ _EMAIL = re.compile(r"[^\s@<>\"',;]{1,64}@[^\s@<>\"',;]{1,253}")
 
 class LookUp(pages.Form):
     wanted = TextAreaField(
-        "What to find", [InputRequired("Paste what to look for."), Length(max=20_000, message="That is too long.")],
+        "What to find", [InputRequired("Paste what to look for."), pages.at_most(20_000)],
         description="A request_id, with anything around it: quotes, or the whole error. Or an event_id, a key's hint "
         "or id, or a user's e-mail address.",
     )  # fmt: skip
     reason = StringField(
-        "Reason", [InputRequired("Enter the reason, such as a ticket."), pages.checked(audit.checked_reason)],
+        "Reason",
+        [InputRequired("Enter the reason, such as a ticket."), pages.at_most(), pages.checked(audit.checked_reason)],
         description="The owners of the workspace can read it.",
     )  # fmt: skip
 

@@ -206,18 +206,28 @@ def test_all_wrong_fields_are_told_at_once(ada, caller):
     }
 
 
-def test_a_hundred_thousand_unknown_fields_are_answered_in_a_few_words(caller):
-    body = json.dumps({f"k{i}": 0 for i in range(70_000)})
+@pytest.mark.parametrize(
+    ("fields", "message"), [(900, "890 more unknown fields."), (70_000, "Has more than 1,000 values.")]
+)
+def test_very_many_unknown_fields_get_a_short_response(caller, fields, message):
+    body = json.dumps({f"k{i}": 0 for i in range(fields)})
     response = caller.post("/pixel/events", data=body, content_type="application/json")
-    assert told(response)["_body"] == ["69990 more unknown fields."]
+    assert told(response)["_body"] == [message]
     assert len(response.data) < 5000
+
+
+def test_a_response_lists_ten_wrong_props_and_counts_the_others(ada, caller):
+    messages = told(caller.sends(ada.site, props={f"k{n}": [] for n in range(50)}))
+    assert len(messages) == 11
+    assert messages["props.k0"] == ["Must be text, a number, true or false."]
+    assert messages["props._more"] == ["40 more wrong keys."]
 
 
 def test_the_nearest_fields_are_looked_up_for_a_few_names_of_a_request(ada, caller):
     wrong = [{"website_id": ada.site, "name": "pageview", "path": "/", f"urll{n}": 1, "pathh": 1} for n in range(30)]
     results = caller.post("/pixel/events/batch", json={"events": wrong}).json["data"]["results"]
     said = [result["errors"][f"urll{n}"][0] for n, result in enumerate(results)]
-    assert said == ["Unknown field. Did you mean url?"] * 19 + ["Unknown field."] * 11
+    assert said == ["Unknown field. Did you mean url?"] * 9 + ["Unknown field."] * 21
     assert {result["errors"]["pathh"][0] for result in results} == {"Unknown field. Did you mean path?"}
 
 

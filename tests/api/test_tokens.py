@@ -50,6 +50,17 @@ def test_a_token_answers_as_the_report_does_without_the_envelope(app, ada, calle
     assert answer.headers["X-Request-Id"]
 
 
+@pytest.mark.case(9)
+@pytest.mark.parametrize("header", ["Bearer {0}", "Bearer {1}", "Bearer x", "Basic eDp5", "Bearer", ""])
+def test_a_token_sent_in_both_ways_is_refused(app: Flask, reader: Caller, header: str) -> None:
+    """RFC 6750, section 2: a client must not use more than one method in a request."""
+    tokens = [mint(reader)["token"] for _ in range(2)]
+    refused = ask(app, tokens[0], headers={"Authorization": header.format(*tokens)})
+    assert error(refused) == (400, "bad_request")
+    assert refused.json["error"]["details"] == {"header": "Authorization"}
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+
+
 def test_any_site_may_ask_before_it_asks(app):
     answer = app.test_client().options("/v0/pipes/p_top_pages.json", headers={"Origin": "https://elsewhere.example"})
     assert answer.status_code == 204

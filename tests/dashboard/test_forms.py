@@ -30,7 +30,9 @@ def sender(here, endpoint):
 
 def test_every_form_is_here(app):
     sent = {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}
-    assert {endpoint for endpoint in sent if not endpoint.startswith(("api.", "collect."))} == set(FORMS)
+    # Browsers send reports without a form.
+    programs = ("api.", "collect.", "front.take_csp_reports")
+    assert {endpoint for endpoint in sent if not endpoint.startswith(programs)} == set(FORMS)
 
 
 @pytest.mark.parametrize("endpoint", FORMS)
@@ -95,6 +97,22 @@ def test_it_takes_fields_of_a_form_and_neither_json_nor_files(app: Flask, here: 
     one_file = values | {"more": (BytesIO(b"text"), "file.txt")}
     assert "This form has no field" in visitor.send(form.path, one_file, content_type="multipart/form-data").text
     assert snapshot(app) == before
+
+
+@pytest.mark.parametrize("endpoint", FORMS)
+@pytest.mark.case(30)
+def test_a_field_sent_ten_thousand_times_is_not_repeated_by_the_page(app: Flask, endpoint: str) -> None:
+    here = world(app)
+    here.agent = person(app, here.workspace.id, "owner", support=True)
+    form = Form(here, endpoint)
+    before = sender(here, endpoint).get(form.page).text
+    names = form.fields.keys() | re.findall(r'<(?:input|select|textarea)[^>]* name="(\w+)"', before)
+    for name in names - {"csrf_token"}:
+        junk = [f"junk-{number}" for number in range(10_000)]
+        answer = Form(here, endpoint).sent(sender(here, endpoint), **{name: junk})
+        assert answer.status_code < 500, name
+        assert "junk-9" not in answer.text, name
+        assert len(answer.text) < len(before) + 20_000, name
 
 
 @pytest.mark.parametrize("endpoint", SIGNED_IN)
