@@ -30,8 +30,8 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 15, 128
 
 #: OWASP's first choice for Argon2id: 19 MiB, two passes, one lane. The library's defaults cost ten times the time.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-#: Each hash takes 19 MiB while it is made.
-_HASHES_AT_ONCE = threading.BoundedSemaphore(4)
+#: Each hash takes 19 MiB and a processor while it is made. Two leave processors for other requests.
+_HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 #: Compared with the password of an unknown user, so that the answer takes as long.
 _NOBODYS_HASH = _HASHER.hash(ids.random(20))
 #: No character that has a meaning in a mail header, so that a mail goes to exactly the address that was checked.
