@@ -26,6 +26,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -37,11 +38,15 @@ MOST_SHOWN = 100
 _TAIL = 39
 MOST_COMBINING = 4
 LONGEST_NAME = 100
+#: The longest run of characters whose mark is cached: a cache of outside text is bounded by bytes, here below 1 MB.
+_MOST_CACHED = 4
 #: Characters of a mark that are spelled out in a shortened text.
 _MOST_SPELLED = 3
 #: Texts of common letters, none of which is unseen or combines: the quick way for most of them.
 _COMMON = re.compile(r"[ -~¡-¬®-ſА-яЁёぁ-ゖァ-ヺー一-鿯가-힣]*")
 _COMMON_LINES = re.compile(r"[\n\t -~¡-¬®-ſА-яЁёぁ-ゖァ-ヺー一-鿯가-힣]*")
+#: A run of such letters without the space, which may be unseen.
+_COMMON_RUN = re.compile(r"[!-~¡-¬®-ſА-яЁёぁ-ゖァ-ヺー一-鿯가-힣]+")
 
 #: Characters without a shape whose category is that of letters, marks or symbols.
 BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00016fe4\U0001d159")
@@ -165,15 +170,26 @@ _ELLIPSIS = Markup('<span class="cut">…</span>')
 
 def _marked(text: str, start: int, stop: int, brief: bool = True) -> Markup:
     """Return a part of a text with its marks. The marks of a `brief` text have titles and few code points."""
-    shown = []
+    shown: list[str] = []
     for part in _parts(text, start, stop):
         if isinstance(part, str):
             shown.append(escape(part))
-        elif brief:
-            shown.append(_MARK.format(_title(part), _spelled(part)))
+        elif len(part.characters) <= _MOST_CACHED:
+            shown.append(_cached_mark(part, brief))
         else:
-            shown.append(_MARK_WITHOUT_TITLE.format(_spelled(part, len(text))))
-    return Markup("").join(shown)
+            shown.append(_mark(part, brief))
+    # Each of them is escaped.
+    return Markup("".join(shown))  # noqa: S704
+
+
+def _mark(unseen: Unseen, brief: bool) -> Markup:
+    if brief:
+        return _MARK.format(_title(unseen), _spelled(unseen))
+    return _MARK_WITHOUT_TITLE.format(_spelled(unseen, len(unseen.characters)))
+
+
+#: Most marks stand for one character, and a hostile text has thousands.
+_cached_mark = lru_cache(2048)(_mark)
 
 
 def _parts(text: str, start: int, stop: int, lines: bool = False, spaces: bool = True) -> Iterator[str | Unseen]:
@@ -189,8 +205,14 @@ def _parts(text: str, start: int, stop: int, lines: bool = False, spaces: bool =
     combined = 0
     kinds: list[str | None] = []
     for place in range(start, stop):
+        if place < start + len(kinds):
+            continue
+        if common_run := _COMMON_RUN.match(text, place, stop):
+            kinds += [None] * (common_run.end() - place)
+            combined = 0
+            continue
         character = text[place]
-        if " " < character < "\x7f" or (lines and character in "\n\t"):
+        if lines and character in "\n\t":
             kinds.append(None)
             combined = 0
             continue
