@@ -158,6 +158,20 @@ def test_the_page_of_a_shown_invitation_tells_nobody_who_has_an_account(app, ada
     assert len(texts) == 1
 
 
+@pytest.mark.case(88)
+def test_an_address_that_is_read_from_right_to_left_is_isolated_on_the_page_of_a_link(
+    app: Flask, thief: Visitor, mails: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    email = "קנרית@example.com"
+    invites(thief, email)
+    pages = [visitor.get(mails(email)).text for visitor in (Visitor(app), thief)]
+    monkeypatch.setitem(app.config, "SMTP_URL", "")
+    link = invites(thief, email)
+    for text in (*pages, Visitor(app).get(link).text, thief.get(link).text):
+        assert email in text
+        assert email not in re.sub(r"<(bdi|pre)\b.*?</\1>", "", text, flags=re.DOTALL)
+
+
 def test_the_inviter_reads_that_an_account_is_needed(thief, victim):
     text = thief.post("/settings/members", email=victim, role="viewer").text
     assert "creates no account" in text
