@@ -134,19 +134,31 @@ def _try(mail):
     return True
 
 
-def _send(mail):
+def _send(mail: Mail) -> None:
+    """Send a mail to its recipient and nobody else. Raise SMTPRecipientsRefused, SMTPException or OSError."""
     subject, body = json.loads(_lock().decrypt(mail.sealed))
     sender = current_app.config["MAIL_FROM"]
     # This policy refuses a line break in any header, whatever a name holds.
     message = EmailMessage(policy=SMTP)
-    message["From"], message["To"], message["Subject"] = sender, mail.recipient, subject
+    message["From"], message["Subject"] = sender, subject
+    try:
+        message["To"] = mail.recipient
+    except Exception:
+        # The parser raises errors of many kinds. A mail that cannot be built must not be tried for ever.
+        raise _no_such_recipient(mail.recipient) from None
     message["Date"] = formatdate(mail.created_at.timestamp())
     # The same at each attempt, so that a mail that came twice is known to be one.
     message["Message-ID"] = f"<{mail.id}@{parseaddr(sender)[1].partition('@')[2] or make_msgid()}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(body)
     with _server() as server:
-        server.send_message(message)
+        if not (mail.recipient.isascii() or server.has_extn("smtputf8")):
+            raise _no_such_recipient(mail.recipient)
+        server.send_message(message, to_addrs=[mail.recipient])
+
+
+def _no_such_recipient(recipient: str) -> smtplib.SMTPRecipientsRefused:
+    return smtplib.SMTPRecipientsRefused({recipient: (553, b"")})
 
 
 def _server():

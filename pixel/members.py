@@ -34,7 +34,9 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _HASHES_AT_ONCE = threading.BoundedSemaphore(4)
 #: Compared with the password of an unknown user, so that the answer takes as long.
 _NOBODYS_HASH = _HASHER.hash(ids.random(20))
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
+#: No character that has a meaning in a mail header, so that a mail goes to exactly the address that was checked.
+#: The ASCII characters of a domain are letters, digits and hyphens.
+_EMAIL = re.compile(r'[^@\s"(),:;<>\[\\\]]{1,64}@[^\x00-,./:-@\[-`{-\x7f]+(\.[^\x00-,./:-@\[-`{-\x7f]+)*')
 
 
 class User(db.Model):

@@ -31,15 +31,21 @@ _STATIC = Path(__file__).parent.parent / "static"
 
 
 class Form(FlaskForm):
-    """A form of ours: what it does not know is refused, and text is kept as it was typed.
+    """A form of a page. It refuses fields that it does not have, and keeps text as it was typed.
 
     Every POST goes through `sent()`, which checks the CSRF token too.
     """
 
-    def sent(self):
-        """Whether the form may be acted on; if not, its errors say why."""
+    class Meta(FlaskForm.Meta):
+        """Read fields from the form of a request only: Flask-WTF would also take JSON of any type, and files."""
+
+        def wrap_formdata(self, form: FlaskForm, formdata: object) -> object:
+            return (request.form or None) if form.is_submitted() and formdata is not None else None
+
+    def sent(self) -> bool:
+        """Return whether the form may be acted on. If not, its errors say why."""
         fine = self.validate()
-        strangers = set(request.form) - {field.name for field in self} - {"csrf_token"}
+        strangers = {*request.form, *request.files} - {field.name for field in self} - {"csrf_token"}
         if strangers:
             self.form_errors.append(f"This form has no field {min(strangers)[:100]!r}.")
         if "csrf_token" in self.errors:

@@ -39,7 +39,7 @@ def postbox(app, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = Controller(box, hostname="127.0.0.1", port=port)
+    server = Controller(box, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
     server.start()
     monkeypatch.setitem(app.config, "SMTP_URL", f"smtp://127.0.0.1:{port}")
     monkeypatch.setitem(app.config, "MAIL_FROM", "Pixel <pixel@example.com>")
@@ -140,6 +140,38 @@ def test_a_recipient_that_there_is_not_is_given_up(app, ada, postbox):
     sends(app)
     [row] = kept(app)
     assert (row.due_at, row.sealed, row.tries) == (None, None, 1)
+
+
+@pytest.mark.parametrize(
+    "recipient", ["a@[example.com", 'a@example.com,"', "().a@example.com", "é@example.com", "a@é.example"]
+)
+def test_a_recipient_that_the_server_cannot_take_is_given_up_and_holds_up_no_other_mail(
+    app: Flask, postbox: Postbox, recipient: str
+) -> None:
+    with app.app_context(), transaction() as session:
+        for each in (recipient, "somebody@example.com"):
+            mail.post(session, each, "reset", link="https://pixel.example/links/x")
+    sends(app)
+    assert [recipients for recipients, _ in postbox.received] == [["somebody@example.com"]]
+    refused = next(each for each in kept(app) if each.recipient == recipient)
+    assert (refused.due_at, refused.sealed, refused.failure) == (None, None, "recipient refused (553)")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        'x,{0}', '"{0}', "<{0}", "a<{0}", "(a){0}", "a:{0}", "{0};", "{0},", "{0}>", "{0})", "a;{0}", "{0}/", "{0}]",
+        "a@[127.0.0.1]", "a@exam_ple.com", "a@example.com:25", "a@example.com?x=1", "a@example.com%00", "a\\{0}",
+    ],
+)  # fmt: skip
+def test_an_address_that_a_mail_header_would_read_in_another_way_is_refused(
+    app: Flask, ada: Workspace, postbox: Postbox, address: str
+) -> None:
+    written = address.format("victim@example.com")
+    answer = person(app, ada.id).post("/settings/members", email=written, role="viewer")
+    assert answer.status_code == 400
+    assert "is no e-mail address" in answer.text
+    assert kept(app) == []
 
 
 def test_no_password_goes_out_in_the_clear(app, ada, postbox, monkeypatch):

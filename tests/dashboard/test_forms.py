@@ -1,6 +1,9 @@
 """What holds for every form: who may send it, that it was our page that sent it, and that it was meant once."""
 
+import json
 import re
+from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 from flask import Flask
@@ -78,6 +81,21 @@ def test_what_it_does_not_ask_for_is_refused(app, here, endpoint, field):
     answer = visitor.send(form.path, values)
     assert answer.status_code == 400
     assert "This form has no field" in answer.text
+    assert snapshot(app) == before
+
+
+@pytest.mark.parametrize("endpoint", FORMS)
+def test_it_takes_fields_of_a_form_and_neither_json_nor_files(app: Flask, here: SimpleNamespace, endpoint: str) -> None:
+    visitor, form = sender(here, endpoint), Form(here, endpoint)
+    values = {"csrf_token": form.token(visitor), **form.fields}
+    before = snapshot(app)
+    wrong_types = [dict.fromkeys(values, value) for value in (5, None, [1], {"a": 1})]
+    for body in (values, *wrong_types, list(values.items()), [1], 5, "text", None):
+        assert visitor.send(form.path, json.dumps(body), content_type="application/json").status_code == 400, body
+    files = {name: (BytesIO(value.encode()), "file.txt") for name, value in values.items()}
+    assert visitor.send(form.path, files, content_type="multipart/form-data").status_code == 400
+    one_file = values | {"more": (BytesIO(b"text"), "file.txt")}
+    assert "This form has no field" in visitor.send(form.path, one_file, content_type="multipart/form-data").text
     assert snapshot(app) == before
 
 
