@@ -402,7 +402,9 @@ class Worker(ThreadWorker):
 
     def _leave(self, connection: Connection) -> None:
         if connection.state is not None:
-            self._account(connection, 0)
+            # Not `_account`: closing others here could close this connection again, without end.
+            connection.state.held_bytes -= connection.held_bytes
+            connection.held_bytes = 0
             del connection.state[connection]
             connection.state = None
 

@@ -118,6 +118,22 @@ def test_a_connection_stays_open_after_a_body_that_nothing_has_read(place: Place
             assert answer(file)[0] == 401
 
 
+def test_unfinished_requests_beyond_the_limit_are_closed_and_the_worker_goes_on(small_place: Place) -> None:
+    server, key = small_place
+    workers = server.children()["web"]
+    with line_to(server) as oldest, line_to(server) as second, line_to(server) as third:
+        # It has waited longest, and closing it frees next to nothing.
+        oldest.sendall(b"GET /docs HTTP/1.1\r\n")
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        for line in (second, third):
+            line.sendall(head(key, path=BATCH, size=700_000) + b" " * 600_000)
+        assert oldest.recv(1) == second.recv(1) == b""
+        third.sendall(b" " * 100_000)
+        with third.makefile("rb") as file:
+            assert answer(file)[0] == 400
+    assert server.children()["web"] == workers
+
+
 def test_large_requests_that_wait_for_a_thread_are_bounded(small_place: Place) -> None:
     server, key = small_place
     (engine,) = server.children()["engine"]
