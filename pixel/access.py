@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import math
 import re
+import threading
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache, wraps
@@ -31,6 +32,12 @@ FAILURES = RateLimitItemPerMinute(60)
 SIGN_INS = RateLimitItemPerMinute(10, 5)
 #: After so many wrong passwords from strangers for one account in an hour, each network of a stranger has few tries.
 STRANGER_FAILURES, STRANGER_SIGN_INS = RateLimitItemPerHour(100), RateLimitItemPerMinute(3, 5)
+#: Wrong passwords of strangers in five minutes from an IPv6 /48, which may be one client with 65,536 networks.
+SITE_SIGN_INS = RateLimitItemPerMinute(50, 5)
+#: Sign-ins of strangers, and of known devices and networks, that a process works on at the same moment. Each waits for
+#: a hash and occupies a thread, so strangers must leave threads for everybody else.
+SIGN_INS_AT_ONCE = 8
+_STRANGERS, _KNOWN = threading.BoundedSemaphore(SIGN_INS_AT_ONCE), threading.BoundedSemaphore(SIGN_INS_AT_ONCE)
 #: More failed sign-ins than this, over all accounts, are credential stuffing.
 STUFFING = RateLimitItemPerMinute(200, 5)
 #: Mails that one address may ask for in an hour.
@@ -274,21 +281,28 @@ def sign_in(email: str, password: str) -> members.User | None:
 
     Each try is charged before the password is hashed, and refunded if the password is right. A known device has a
     budget of its own, which nobody else can use up. Beyond that budget it counts like any other client of its network.
-    A known network has the budget of its network. A stranger has that too, and few tries in each network while many
-    wrong passwords from strangers arrive for the account. An unknown e-mail is treated like a stranger's known one.
+    A known network has the budget of its network. A stranger has that too, shares a budget with other strangers of an
+    IPv6 /48, and has few tries in each network while many wrong passwords from strangers arrive for the account. An
+    unknown e-mail is treated like a stranger's known one. A try that finds all places of its kind taken is refused and
+    refunded.
     """
     charges: list[_Charge] = []
     try:
-        _charge_sign_in(email, charges)
+        places = _KNOWN if _charge_sign_in(email, charges) else _STRANGERS
     except errors.RateLimitExceeded:
         _note_failed_sign_in()
         raise
-    user = members.authenticate(email, password)
+    if not places.acquire(blocking=False):
+        _refund(charges)
+        raise errors.RateLimitExceeded(SIGN_INS_AT_ONCE, 2, "this moment")
+    try:
+        user = members.authenticate(email, password)
+    finally:
+        places.release()
     if user is None:
         _note_failed_sign_in()
         return None
-    for charge in charges:
-        charge.refund()
+    _refund(charges)
     return user
 
 
@@ -423,8 +437,11 @@ class _Charge(NamedTuple):
         counters.refund(self.item, *self.whose, reset=self.reset)
 
 
-def _charge_sign_in(email: str, charges: list[_Charge]) -> None:
-    """Charge a try to the budgets that apply, and add each to `charges`. Raise RateLimitExceeded."""
+def _charge_sign_in(email: str, charges: list[_Charge]) -> bool:
+    """Charge a try to the budgets that apply, and add each to `charges`. Raise RateLimitExceeded.
+
+    Return whether the device or the network is known.
+    """
 
     def charge(item: RateLimitItem, *whose: str) -> _Charge:
         charges.append(_Charge.make(item, *whose))
@@ -432,14 +449,22 @@ def _charge_sign_in(email: str, charges: list[_Charge]) -> None:
 
     user, network = members.by_email(email), network_of_request()
     if user and (device := _known_device(user)) and not charge(SIGN_INS, "sign-in device", device, user.id).exceeds:
-        return
+        return True
     charge(SIGN_INS, "sign-in", network).refuse_if_exceeded()
     if devices.is_known_network(user.id if user else "", network):
-        return
+        return True
+    if network.endswith("/64"):
+        charge(SITE_SIGN_INS, "sign-in site", _site(network)).refuse_if_exceeded()
     account = devices.keyed_hash("account", letters.lower(email.strip())).hex()
     tries = charge(STRANGER_SIGN_INS, "sign-in of", account, network)
     if charge(STRANGER_FAILURES, "sign-in of", account).exceeds:
         tries.refuse_if_exceeded()
+    return False
+
+
+def _refund(charges: list[_Charge]) -> None:
+    for charge in charges:
+        charge.refund()
 
 
 def _known_device(user: members.User) -> str | None:
@@ -486,6 +511,11 @@ def _network(address):
     except ValueError:
         return address
     return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _site(network: str) -> str:
+    """Return the /48 of an IPv6 network. Providers assign up to that much to one customer."""
+    return str(ipaddress.IPv6Network(network).supernet(new_prefix=48))
 
 
 def _refuse_without(scope, caller, entry):

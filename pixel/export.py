@@ -24,6 +24,9 @@ _APART = ".unfinished-"
 #: The beginning of a formula in a spreadsheet, as an RE2 pattern: a tab or a line break, or one of = + - @ after any
 #: white space and invisible characters. The small and full-width forms of the signs work like the ASCII ones.
 _FORMULA = r"^([\t\r\n]|[\pZ\pC]*[=+@＝＋－＠﹢﹣﹦﹫-])"
+#: The beginning of a formula within a text, for a spreadsheet that separates cells by semicolons. Excel does so in many
+#: countries, and ignores the quotes of RFC 4180 then.
+_FORMULA_WITHIN = r"([;\t\r\n][\pZ\pC]*)([=+@＝＋－＠﹢﹣﹦﹫-])"
 #: Types of columns whose cells are text. The maps in `props` are written as JSON, which starts with a brace.
 _TEXT_TYPE = r"(LowCardinality\()?(Nullable\()?(String|FixedString\(\d+\))\)*"
 #: What events have for the server's own use.
@@ -109,7 +112,9 @@ def _select(format: str, raw: bool) -> str:
     """Return the statement that reads the events of a file, in the order of time."""
     columns = {"props": "toJSONString(props)"} if format == "csv" else {}
     if format == "csv" and not raw:
-        columns |= {name: _harmless(name) for name in _text_columns()}
+        columns = {name: _harmless(name) for name in _text_columns()}
+        # JSON keeps its meaning if its semicolons, which stand in strings only, are escaped.
+        columns["props"] = r"replaceAll(toJSONString(props), ';', '\\u003b')"
     replaced = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
     return (
         f"SELECT * EXCEPT ({', '.join(_OWN)}){f' REPLACE ({replaced})' if replaced else ''} FROM events"
@@ -125,8 +130,9 @@ def _text_columns() -> list[str]:
 
 def _harmless(column: str) -> str:
     """Return the expression for a text column in which no cell starts like a formula."""
-    pattern = _FORMULA.replace("\\", "\\\\")
-    return f"if(match(events.{column}, '{pattern}'), concat('\\'', events.{column}), events.{column})"
+    start, within = (pattern.replace("\\", "\\\\") for pattern in (_FORMULA, _FORMULA_WITHIN))
+    text = f"replaceRegexpAll(events.{column}, '{within}', '\\\\1\\'\\\\2')"
+    return f"if(match(events.{column}, '{start}'), concat('\\'', {text}), {text})"
 
 
 def _periods(site, period, since, until):

@@ -30,8 +30,8 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 15, 128
 
 #: OWASP's first choice for Argon2id: 19 MiB, two passes, one lane. The library's defaults cost ten times the time.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-#: Each hash takes 19 MiB while it is made.
-_HASHES_AT_ONCE = threading.BoundedSemaphore(4)
+#: Each hash takes 19 MiB and a processor while it is made. Two leave processors for other requests.
+_HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 #: Compared with the password of an unknown user, so that the answer takes as long.
 _NOBODYS_HASH = _HASHER.hash(ids.random(20))
 #: No character that has a meaning in a mail header, so that a mail goes to exactly the address that was checked.
@@ -145,39 +145,50 @@ def invite(
     return None if link.proves_address else link_address
 
 
-def withdraw(workspace_id, link_id, actor, request_id=None):
-    """End an invitation. Returns the address it was for, or None when there is none of this id."""
+def withdraw(workspace_id: str, link_id: str, actor: str, request_id: str | None = None) -> str | None:
+    """End an invitation. Return the address it was for, or None if there is no invitation of this id."""
     with transaction() as session:
         link = session.scalar(select(links.Link).filter_by(id=link_id, workspace_id=workspace_id, purpose="invite"))
         if link is None:
             return None
-        session.delete(link)
-        audit.record(session, workspace_id, actor, "member.uninvited", link.id, request_id, email=link.email)
+        _end_invitation(session, link, actor, request_id)
     return link.email
 
 
-def change_role(workspace_id, user_id, role, actor, request_id=None):
-    """Give a member another role, from the next request on. Raises ValueError, also for the last owner."""
+def change_role(workspace_id: str, user_id: str, role: str, actor: str, request_id: str | None = None) -> None:
+    """Set a member's role, from the next request on. Raise ValueError, also for the last owner.
+
+    It ends the open invitations that the member made and could not make with the new role.
+    """
     _refuse_unknown_role(role)
     with transaction() as session:
         member = _member(session, workspace_id, user_id)
         if member.role != role:
             _refuse_last_owner(session, member)
+            email = session.get_one(User, user_id).email
             audit.record(
                 session, workspace_id, actor, "member.changed", user_id, request_id,
-                email=session.get_one(User, user_id).email, before=member.role, role=role,
+                email=email, before=member.role, role=role,
             )  # fmt: skip
             member.role = role
+            if role != "owner":
+                # Viewers invite nobody, and only an owner invites owners.
+                invited = tuple(ROLES) if role == "viewer" else ("owner",)
+                _end_invitations_by(session, workspace_id, email, invited, actor, request_id)
 
 
-def remove(workspace_id, user_id, actor, request_id=None):
-    """Take a member out, from the next request on. Raises ValueError, also for the last owner."""
+def remove(workspace_id: str, user_id: str, actor: str, request_id: str | None = None) -> None:
+    """Remove a member, from the next request on, and end the open invitations that the member made.
+
+    Raise ValueError, also for the last owner.
+    """
     with transaction() as session:
         member = _member(session, workspace_id, user_id)
         _refuse_last_owner(session, member)
         session.delete(member)
         email = session.get_one(User, user_id).email
         audit.record(session, workspace_id, actor, "member.removed", user_id, request_id, email=email)
+        _end_invitations_by(session, workspace_id, email, tuple(ROLES), actor, request_id)
 
 
 # -- passwords and links
@@ -407,6 +418,20 @@ def _accept(session: Session, link: links.Link, user: User, request_id: str | No
         session, link.workspace_id, user.email, "member.joined", user.id, request_id,
         email=user.email, role=membership.role,
     )  # fmt: skip
+
+
+def _end_invitations_by(
+    session: Session, workspace_id: str, inviter: str, roles: tuple[str, ...], actor: str, request_id: str | None
+) -> None:
+    """Within a transaction, end the open invitations to some roles that an inviter made."""
+    invitations = select(links.Link).filter_by(workspace_id=workspace_id, created_by=inviter, purpose="invite")
+    for link in session.scalars(invitations.where(links.Link.role.in_(roles))).all():
+        _end_invitation(session, link, actor, request_id)
+
+
+def _end_invitation(session: Session, link: links.Link, actor: str, request_id: str | None) -> None:
+    session.delete(link)
+    audit.record(session, link.workspace_id, actor, "member.uninvited", link.id, request_id, email=link.email)
 
 
 def _refuse_unknown_role(role):

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 import pyarrow.parquet
 import pytest
+from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +168,26 @@ def test_in_csv_no_text_starts_a_formula_and_numbers_stay_numbers(app, formulas,
     paid = rows["paid"]
     assert (paid["transaction_id"], paid["provider"], paid["visitor_id"]) == ("'-5", "'+p", "'=1+1")
     assert (paid["amount"], rows["000"]["value"]) == ("-19.9", -19.5)
+
+
+@pytest.mark.case(94)
+def test_in_csv_no_cell_starts_a_formula_where_semicolons_separate_cells(
+    app: Flask, run: Callable, tmp_path: Path
+) -> None:
+    workspace = Workspace(app, "semicolons.example")
+    caller = workspace.key(WRITE)
+    texts = ["x;=1+1;y", "x;\xa0＝1", 'x";=1;"', ";@SUM(1)", "x;-1;+2", "x; =1", "a;b=1"]
+    for number, text in enumerate(texts):
+        caller.sends(workspace.site, event_id=f"{number}", title=text, props={"plan": text, text: "a\n=1"})
+    assert run(workspace.site, target="all.csv").exit_code == 0
+    with open(tmp_path / "all.csv", newline="") as file:
+        cells = [cell for row in csv.reader(file, delimiter=";") for cell in row]
+    assert not [cell for cell in cells if tables.harmless(cell) != cell]
+    rows = sorted(read(tmp_path / "all.csv"), key=lambda row: row["event_id"])
+    assert [row["title"] for row in rows] == [
+        "x;'=1+1;y", "x;\xa0'＝1", "x\";'=1;\"", ";'@SUM(1)", "x;'-1;'+2", "x; '=1", "a;b=1"
+    ]  # fmt: skip
+    assert [row["props"] for row in rows] == [{"plan": text, text: "a\n=1"} for text in texts]
 
 
 def test_raw_csv_and_the_other_formats_hold_every_text_as_it_is(app, formulas, run, tmp_path):

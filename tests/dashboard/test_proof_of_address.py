@@ -4,12 +4,15 @@ import html
 import json
 import re
 import shlex
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from flask import Flask
 
 from pixel import demo, devices, links, mail, members, sessions, workspaces
 from pixel.database import db, transaction
+from tests.cast import Workspace
 from tests.dashboard.world import snapshot
 from tests.pages import PASSWORD, Visitor, field, person
 
@@ -285,6 +288,30 @@ def test_a_link_that_proves_nothing_joins_nobody_but_its_own_address(app, ada, t
         # A password link is no invitation.
         assert not members.accept_invitation(reset, members.by_id(owner.user_id))
         assert links.find(reset) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "ended"),
+    [
+        (lambda owner, other: owner.post(f"{other}/remove", page=other), {"owner", "admin", "viewer"}),
+        (lambda owner, other: owner.post(f"{other}/role", page=other, role="viewer"), {"owner", "admin", "viewer"}),
+        (lambda owner, other: owner.post(f"{other}/role", page=other, role="admin"), {"owner"}),
+    ],
+)
+def test_nobody_comes_back_by_an_invitation_that_they_made_before_they_lost_their_role(
+    app: Flask, ada: Workspace, change: Callable, ended: set[str]
+) -> None:
+    owner, other = person(app, ada.id), person(app, ada.id)
+    invitations = {}
+    for role in ("owner", "admin", "viewer"):
+        guest = person(app)
+        invitations[role] = guest, invites(other, guest.email, role)
+    kept = invites(owner, person(app).email, "owner")
+    assert change(owner, f"/settings/members/{other.user_id}").status_code == 303
+    works = {role for role, (guest, link) in invitations.items() if guest.get(link).status_code == 200}
+    assert works == invitations.keys() - ended
+    assert Visitor(app).get(kept).status_code == 200
+    assert "withdrew an invitation" in owner.get("/settings/audit").text
 
 
 # -- an unverified user

@@ -1,11 +1,13 @@
 """Strangers can neither guess a password nor keep its owner out."""
 
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from flask import Flask
 from itsdangerous import URLSafeSerializer
 from limits import RateLimitItemPerHour, RateLimitItemPerMinute
 
@@ -15,6 +17,7 @@ from pixel.database import db
 from tests import stores
 from tests.cast import addresses, statements
 from tests.pages import PASSWORD, Visitor, ages, field, person
+from tests.server import until
 
 WRONG = "wrong password here"
 NEW = "five other plain words"
@@ -92,6 +95,16 @@ def test_a_stranger_gains_nothing_by_another_address_of_the_same_ipv6_network(ap
         fails(app, owner.email, 1, f"2001:db8:{owner.user_id[-4:].encode().hex()[:4]}:1::{n:x}")[0] for n in range(1, 6)
     ]
     assert statuses == [400] * 3 + [429] * 2
+
+
+@pytest.mark.case(76)
+def test_a_stranger_gains_little_by_another_network_of_the_same_ipv6_site(app: Flask, owner: Visitor) -> None:
+    site = f"2001:db8:{int(owner.user_id[-3:].encode().hex()[:4], 16):x}"
+    statuses = [fails(app, f"nobody{n}@example.com", 1, f"{site}:{n:x}::1")[0] for n in range(51)]
+    assert statuses == [400] * 50 + [429]
+    owner.address = f"{site}:ff::1"
+    assert signs_out(owner).signs_in(owner.email).status_code == 303
+    assert Visitor(app).signs_in(owner.email).status_code == 303
 
 
 def test_a_known_network_keeps_its_whole_budget_while_strangers_have_few_tries(app, owner, few):
@@ -311,9 +324,41 @@ def test_many_tries_at_once_are_no_more_than_the_budget(app, owner):
     def send(pair):
         return pair[0].send("/sign-in", {**values, "csrf_token": pair[1]}).status_code
 
-    with ThreadPoolExecutor(24) as threads:
+    with ThreadPoolExecutor(access.SIGN_INS_AT_ONCE) as threads:
         statuses = list(threads.map(send, zip(visitors, tokens, strict=True)))
     assert sorted(statuses) == [400] * 10 + [429] * 14
+
+
+def test_a_flood_from_many_networks_leaves_threads_and_a_way_in_for_known_devices(
+    app: Flask, owner: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs_out(owner)
+    strangers = [Visitor(app) for _ in range(3 * access.SIGN_INS_AT_ONCE)]
+    tokens = [field(stranger.get("/sign-in").text, "csrf_token") for stranger in strangers]
+    refused, verify = threading.Event(), members.verify_password
+
+    def verify_later(password_hash: str, password: str) -> bool:
+        if password == WRONG:
+            refused.wait(10)
+        return verify(password_hash, password)
+
+    monkeypatch.setattr(members, "verify_password", verify_later)
+
+    def send(stranger: Visitor, token: str) -> int:
+        return stranger.send("/sign-in", {"email": owner.email, "password": WRONG, "csrf_token": token}).status_code
+
+    with ThreadPoolExecutor(len(strangers)) as threads:
+        tries = [threads.submit(send, *pair) for pair in zip(strangers, tokens, strict=True)]
+        try:
+            until(lambda: sum(each.done() for each in tries) == 2 * access.SIGN_INS_AT_ONCE)
+            assert moves(owner).signs_in(owner.email).status_code == 303
+        finally:
+            refused.set()
+    statuses = [each.result() for each in tries]
+    assert sorted(statuses) == [400] * access.SIGN_INS_AT_ONCE + [429] * 2 * access.SIGN_INS_AT_ONCE
+    # A try that was not worked on is not charged.
+    turned_away = strangers[statuses.index(429)]
+    assert fails(app, owner.email, 11, turned_away.address) == [400] * 10 + [429]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])

@@ -11,6 +11,8 @@ from typing import Any
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 #: The signs that begin a formula in a spreadsheet. The small and full-width forms work like the ASCII ones.
 _SIGNS = frozenset("=+-@＝＋－＠﹢﹣﹦﹫")
+#: Characters after which a spreadsheet may begin another cell.
+_SEPARATORS = frozenset(";\t\r\n")
 #: Unicode categories of white space and invisible characters, which a spreadsheet may drop from the start of a cell.
 _DROPPED = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co")
 
@@ -38,12 +40,27 @@ def comma_separated(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], r
 
 
 def harmless(text: str) -> str:
-    """Return the text with a single quote before it if a spreadsheet would run it as a formula.
+    """Return the text with a single quote before each place where a spreadsheet would run it as a formula.
 
-    A formula begins with a tab, a line break, or one of = + - @ after any white space and invisible characters.
+    A formula begins with a tab, a line break, or one of = + - @ after any white space and invisible characters. It also
+    begins after a separator within the text: where Excel separates cells by semicolons, it ignores the quotes of RFC
+    4180.
     """
     first = next((c for c in text if unicodedata.category(c) not in _DROPPED), "")
-    return f"'{text}" if first in _SIGNS or text.startswith(("\t", "\r", "\n")) else text
+    starts_formula = first in _SIGNS or text.startswith(("\t", "\r", "\n"))
+    return ("'" if starts_formula else "") + _quoted_after_separators(text)
+
+
+def _quoted_after_separators(text: str) -> str:
+    if _SEPARATORS.isdisjoint(text):
+        return text
+    characters, separated = [], False
+    for character in text:
+        if separated and character in _SIGNS:
+            characters.append("'")
+        separated = character in _SEPARATORS or (separated and unicodedata.category(character) in _DROPPED)
+        characters.append(character)
+    return "".join(characters)
 
 
 def indented(thing: Any) -> str:
@@ -94,4 +111,7 @@ def _text(value: Any) -> str:
 
 def _cell(value: Any, raw: bool) -> str:
     text = _text(value)
-    return text if raw or isinstance(value, int | float) else harmless(text)
+    if raw or isinstance(value, int | float):
+        return text
+    # JSON keeps its meaning if its semicolons, which stand in strings only, are escaped.
+    return text.replace(";", "\\u003b") if isinstance(value, dict) else harmless(text)
