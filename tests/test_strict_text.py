@@ -111,7 +111,9 @@ def test_a_proxy_that_names_no_country_in_ascii_names_none(app, ada, browser, mo
     monkeypatch.setitem(app.config, "COUNTRY_HEADER", "X-Country")
     trust(app, monkeypatch, 1, "10.0.0.0/8")
     for sent in ("de", "ß", "ß".encode().decode("latin-1"), "D"):
-        assert fate(browser.sends(headers={"X-Country": sent, "X-Forwarded-For": "203.0.113.9"}))["status"] == "accepted"
+        assert (
+            fate(browser.sends(headers={"X-Country": sent, "X-Forwarded-For": "203.0.113.9"}))["status"] == "accepted"
+        )
     assert [row["country"] for row in stored(app, ada.site)] == ["DE", "", "", ""]
 
 
