@@ -17,20 +17,7 @@ from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
 
-from pixel import (
-    clock,
-    devices,
-    errors,
-    forwarding,
-    keys,
-    letters,
-    members,
-    percent,
-    sessions,
-    telemetry,
-    tokens,
-    workspaces,
-)
+from pixel import clock, devices, errors, forwarding, keys, letters, members, sessions, telemetry, tokens, workspaces
 from pixel.extensions import counters
 
 _LOG = logging.getLogger("pixel")
@@ -383,12 +370,13 @@ def _warn_of_misplaced_key() -> None:
     The key is never accepted there. It may be in histories and logs, so its owner has to replace it.
     """
     environ = request.environ
+    # Undecoded: no client escapes the characters of a key.
     texts = {
         "the query string": environ.get("QUERY_STRING", ""),
         "a cookie": environ.get("HTTP_COOKIE", ""),
         "the body": _start_of_body(),
     }
-    if places := [place for place, text in texts.items() if keys.contains_key(percent.decode(text))]:
+    if places := [place for place, text in texts.items() if keys.contains_key(text)]:
         _LOG.warning("An API key was sent in %s and not accepted. Rotate the key.", " and ".join(places))
 
 

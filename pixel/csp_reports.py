@@ -3,7 +3,6 @@
 import logging
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from pixel import errors, redaction, telemetry
 
@@ -20,6 +19,11 @@ _DIRECTIVES = {
     "style-src", "style-src-attr", "style-src-elem", "worker-src",
 }  # fmt: skip
 _OTHER = "(other)"
+#: A URL as browsers report it: its host is ASCII. A user and a password are left out.
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]{0,39}+)://(?:[^/?#@]*+@)?"
+    r"(?P<host>(?:[A-Za-z0-9._-]{1,253}+|\[[0-9A-Fa-f:.]{2,45}+\])(?::[0-9]{1,5}+)?)(?P<path>/[^?#]*+)?(?:[?#]|$)"
+)
 #: A blocked URL without a host: a keyword such as `inline`, or a scheme.
 _KEYWORD = re.compile(r"([a-z][a-z-]{0,39})(?::|$)")
 _LOG = logging.getLogger("pixel")
@@ -77,20 +81,13 @@ def _violation(page: object, directive: object, blocked: object) -> Violation:
 
 
 def _path(url: str) -> str:
-    try:
-        return _bounded(urlsplit(url).path, _LONGEST_PATH) or "/"
-    except ValueError:
-        return _OTHER
+    parts = _URL.match(url)
+    return _bounded(parts["path"] or "/", _LONGEST_PATH) if parts else _OTHER
 
 
 def _origin(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return _OTHER
-    if parts.netloc:
-        # Without a user and a password.
-        return _bounded(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", _LONGEST_ORIGIN)
+    if parts := _URL.match(url):
+        return _bounded(f"{parts['scheme']}://{parts['host']}", _LONGEST_ORIGIN)
     keyword = _KEYWORD.match(url)
     return keyword[1] if keyword else _OTHER
 

@@ -381,7 +381,7 @@ class AnalyticsError(_Unavailable):
 
 
 class ServiceUnavailable(_Unavailable):
-    """A store that this request needs is away.
+    """A store that this request needs is away, or too many large requests wait for an answer.
 
     Retry after the time that the Retry-After header gives. What was not acknowledged was not counted.
     """

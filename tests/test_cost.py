@@ -147,6 +147,10 @@ class World:
         whole = {"website_id": self.site, "name": "pageview", "url": "https://cost.example/a"}
         return self.request("POST", "/api/event", headers, _json(whole), "text/plain")
 
+    def report(self, text: str) -> dict:
+        report = {"document-uri": f"https://x/{text}", "effective-directive": text, "blocked-uri": f"https://{text}"}
+        return self.request("POST", "/csp-reports", {}, _json({"csp-report": report}), "application/csp-report")
+
     def page(self, target, **headers):
         return self.request("GET", target, {"Cookie": self.cookie, **headers})
 
@@ -219,6 +223,10 @@ FIELDS = {
     "event id": (2500, lambda w, t: w.call("GET", f"/api/v1/pixel/events/{t}?oops=1")),
     "path of the API": (7900, lambda w, t: w.call("GET", f"/api/v1/{t}")),
     "query token": (7900, lambda w, t: w.request("GET", f"/v0/pipes/p_top_pages.json?token={_query(t)}")),
+    "query without a key": (7900, lambda w, t: w.request("GET", f"/api/v1/me?{_query(t)}")),
+    "cookie without a key": (7900, lambda w, t: w.request("GET", "/api/v1/me", {"Cookie": t})),
+    "body without a key": (7900, lambda w, t: w.request("POST", "/api/v1/pixel/events", body=t.encode()[: len(t)])),
+    "report of a violation": (1300, lambda w, t: w.report(t)),
     "path of a page": (7900, lambda w, t: w.request("GET", f"/{t}")),
     "path that needs a session": (7900, lambda w, t: w.request("GET", f"/requests/{t}")),
     "sign-in's next": (7900, lambda w, t: w.request("GET", f"/sign-in?next={_query(t)}")),

@@ -4,6 +4,8 @@ import html
 import io
 import json
 import re
+import threading
+import time
 import urllib.error
 import urllib.request
 from email.message import Message
@@ -160,7 +162,11 @@ def attempts(monkeypatch, *answers):
         raise urllib.error.HTTPError(request.full_url, status, "", message, io.BytesIO())
 
     monkeypatch.setattr(urllib.request, "urlopen", open_)
-    monkeypatch.setattr("time.sleep", waits.append)
+    own_thread, sleep = threading.get_ident(), time.sleep
+    # Threads of the app sleep too.
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: (waits.append if threading.get_ident() == own_thread else sleep)(seconds)
+    )
     monkeypatch.setattr("random.random", lambda: 0)
     scope = {}
     exec(_RETRIES, scope)

@@ -223,9 +223,7 @@ def without_jar(app: Flask) -> FlaskClient:
     [
         ("the query string", {"query_string": "key=KEY"}),
         ("the query string", {"query_string": "x=1&api_key=KEY&y=2"}),
-        ("the query string", {"query_string": "key=ENCODED"}),
         ("the body", {"data": {"key": "KEY"}}),
-        ("the body", {"data": "key=ENCODED", "content_type": "application/x-www-form-urlencoded"}),
         ("the body", {"data": {"key": "KEY"}, "content_type": "multipart/form-data"}),
         ("the body", {"json": {"website_id": "x", "key": "KEY"}}),
         ("a cookie", {"headers": {"Cookie": "a=b; key=KEY; c=d"}}),
@@ -239,9 +237,8 @@ def test_a_key_outside_its_header_is_refused_and_leaves_a_warning(
     app: Flask, caller: Caller, capfd: pytest.CaptureFixture, place: str, options: dict, method: str
 ) -> None:
     warnings_of(capfd)
-    encoded = "".join(f"%{ord(letter):02x}" for letter in caller.secret)
     # A secret has no character that JSON escapes.
-    options = json.loads(json.dumps(options).replace("ENCODED", encoded).replace("KEY", caller.secret))
+    options = json.loads(json.dumps(options).replace("KEY", caller.secret))
     refused = without_jar(app).open(
         "/api/v1/me" if method == "GET" else "/api/v1/pixel/events", method=method, **options
     )
@@ -250,7 +247,6 @@ def test_a_key_outside_its_header_is_refused_and_leaves_a_warning(
     assert warning["request_id"] == refused.headers["X-Request-Id"]
     assert f"sent in {place} and not accepted" in warning["event"]
     assert caller.secret not in json.dumps(warning)
-    assert encoded not in json.dumps(warning)
     # The caller is not told more than that the header is missing.
     if "Authorization" not in options.get("headers", {}):
         assert refused.json["error"]["code"] == "missing_authorization"

@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 
 from pixel import currencies, letters, members
 from pixel.intake import schemas
-from tests.cast import error, shown, stored, told
+from tests.cast import error, shown, stored, told, trust
 from tests.collect.pages import Browser, fate
 
 #: Letters that become ASCII when their case is changed, and digits that `int` reads.
@@ -109,8 +109,11 @@ def test_a_currency_with_a_long_s_is_refused_over_http(ada, caller):
 
 def test_a_proxy_that_names_no_country_in_ascii_names_none(app, ada, browser, monkeypatch):
     monkeypatch.setitem(app.config, "COUNTRY_HEADER", "X-Country")
+    trust(app, monkeypatch, 1, "10.0.0.0/8")
     for sent in ("de", "ß", "ß".encode().decode("latin-1"), "D"):
-        assert fate(browser.sends(headers={"X-Country": sent}))["status"] == "accepted"
+        assert (
+            fate(browser.sends(headers={"X-Country": sent, "X-Forwarded-For": "203.0.113.9"}))["status"] == "accepted"
+        )
     assert [row["country"] for row in stored(app, ada.site)] == ["DE", "", "", ""]
 
 

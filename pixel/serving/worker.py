@@ -44,7 +44,9 @@ class Worker(ThreadWorker):
     its connection for some milliseconds: handing each request to the main thread and back took a third of the time.
 
     The more connections a worker has, the longer it hesitates to accept another. Kept-alive connections stay with the
-    worker that accepted them, and without this one worker sometimes had them all, at half the throughput.
+    worker that accepted them, and without this one worker sometimes had them all, at half the throughput. The time that
+    it may hesitate is bounded, and the more it has to do, the more connections it accepts at once. Otherwise clients
+    that connect often, or send often, would keep others waiting to be accepted.
     """
 
     #: How long the head and the body of a request may take to arrive, from its first byte.
@@ -57,8 +59,10 @@ class Worker(ThreadWorker):
     STAY_MILLISECONDS = 5
     #: The most connections of a worker. Beyond it, those that have waited longest are closed.
     MAX_CONNECTIONS = 10_000
-    #: The most bytes of unfinished requests that a worker holds, and as many of responses.
+    #: The most bytes of unfinished requests that a worker holds, as many of whole ones, and as many of responses.
     MAX_BUFFERED_BYTES = 128 << 20
+    #: How long the worker may hesitate to accept connections in a burst, and which part of the time in the long run.
+    MAX_PATIENCE_SECONDS, PATIENCE_SHARE = 0.1, 0.05
 
     def init_process(self) -> None:
         self._turns = turns.Turns(self._answer_in_turn, journal.write)
@@ -71,7 +75,9 @@ class Worker(ThreadWorker):
         #: Connections whose request a thread answers. They wait for nothing and do not expire.
         self._working = Queue()
         #: Connections with bytes of a further request that no event will report.
-        self._pipelined: list[Connection] = []
+        self._pipelined = Queue()
+        #: How long the worker may still hesitate to accept, as of that time.
+        self._patience_seconds, self._patience_at = self.MAX_PATIENCE_SECONDS, time.monotonic()
         self._max_connections = min(self.MAX_CONNECTIONS, _raised_file_limit() - 256)
         # gunicorn would stop accepting at its own limit; here the longest waiting make room.
         self.worker_connections = self._max_connections + 1
@@ -91,9 +97,10 @@ class Worker(ThreadWorker):
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         events = self.poller.select(0 if self._pipelined else timeout)
         self._turns.begin_round()
-        pipelined, self._pipelined = self._pipelined, []
+        # One request of each, or these connections would keep all others waiting.
+        pipelined = list(self._pipelined)
         for connection in pipelined:
-            if not connection.busy and connection.state is not None:
+            if connection.state is self._pipelined:
                 self._advance(connection, connection.arrival.advance)
         accepting = []
         for key, _ in events:
@@ -106,10 +113,21 @@ class Worker(ThreadWorker):
         self._turns.end_round()
         for listener in accepting:
             if len(events) == 1:
-                time.sleep(min(0.002, 0.0001 * self.nr_conns))
-            self.accept(listener)
+                self._hesitate()
+            for _ in range(1 + (len(events) + len(pipelined)) // 8):
+                if not self.accept(listener):
+                    break
 
-    def accept(self, listener: socket.socket) -> None:
+    def _hesitate(self) -> None:
+        """Give workers with fewer connections time to accept first."""
+        now = time.monotonic()
+        patience = self._patience_seconds + (now - self._patience_at) * self.PATIENCE_SHARE
+        seconds = min(patience, 0.002, 0.0001 * self.nr_conns)
+        self._patience_seconds, self._patience_at = min(self.MAX_PATIENCE_SECONDS, patience) - seconds, now
+        time.sleep(seconds)
+
+    def accept(self, listener: socket.socket) -> bool:
+        """Accept a connection. Return whether there was one."""
         try:
             stream, peer = listener.accept()
         except OSError as error:
@@ -117,18 +135,19 @@ class Worker(ThreadWorker):
                 self._make_room()
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
                 raise
-            return
+            return False
         if self.nr_conns >= self._max_connections:
             self._make_room()
         self.nr_conns += 1
         connection = Connection(self.cfg, stream, peer, listener.getsockname())
         self._wait_in(self._silent, connection, self.cfg.keepalive)
         self._watch(connection, selectors.EVENT_READ)
+        return True
 
     def murder_keepalived(self, force: bool = False) -> None:
         """End what has waited too long, or every connection. gunicorn calls this once in each turn of its loop."""
         now = time.monotonic()
-        for queue in (self._silent, self._idle, self._arriving, self._writing, self._lingering):
+        for queue in (self._silent, self._idle, self._arriving, self._pipelined, self._writing, self._lingering):
             while queue and (force or next(iter(queue)).deadline <= now):
                 connection = next(iter(queue))
                 if queue is self._arriving and not force:
@@ -147,7 +166,8 @@ class Worker(ThreadWorker):
     # -- reading
 
     def _on_event(self, connection: Connection) -> None:
-        if connection.busy or connection.state is None:
+        # Pipelined bytes come first: reading more while a whole request is there would have no bound.
+        if connection.busy or connection.state is None or connection.state is self._pipelined:
             return
         if connection.state is self._writing:
             self._send_rest(connection)
@@ -191,6 +211,9 @@ class Worker(ThreadWorker):
         if connection.state is not self._arriving:
             self._wait_in(self._arriving, connection, self.REQUEST_SECONDS)
         self._account(connection, arrival.size)
+        if connection.state is None:
+            # It has waited longest itself.
+            return
         if self._is_too_large(connection):
             connection.body_is_unread = True
             self._answer(connection)
@@ -219,12 +242,18 @@ class Worker(ThreadWorker):
 
     def _answer(self, connection: Connection) -> None:
         """Answer a request that is whole, here or in a thread."""
-        connection.busy, connection.body_limit = True, None
-        if turns.is_small(connection.arrival.head, len(connection.arrival.body), all_kinds=self._takes_turns):
+        arrival = connection.arrival
+        connection.body_limit = None
+        if turns.is_small(arrival.head, len(arrival.body), all_kinds=self._takes_turns):
+            connection.busy = True
             self._turns.take(connection)
+        elif self._working.held_bytes + (size := len(arrival.head) + len(arrival.body)) > self.MAX_BUFFERED_BYTES:
+            self._refuse(connection, errors.ServiceUnavailable())
         else:
+            connection.busy = True
             self._watch(connection, 0)
             self._wait_in(self._working, connection, 0)
+            self._account(connection, size)
             future = self.tpool.submit(self._answer_in_thread, connection)
             future.add_done_callback(lambda done: self.method_queue.defer(self._finish, connection, done))
 
@@ -253,7 +282,11 @@ class Worker(ThreadWorker):
         if conn.body_is_unread:
             req.force_close()
         req.body = io.BytesIO(conn.arrival.body)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            # The parser would hold the request, its body included, until the next one.
+            conn.parser.mesg = None
 
     def _next_request_arrives(self, connection: Connection) -> bool:
         """Wait some milliseconds for the next request, unless others wait for a thread."""
@@ -320,12 +353,13 @@ class Worker(ThreadWorker):
 
     def _await_next(self, connection: Connection) -> None:
         if connection.arrival.has_begun:
-            self._wait_in(self._arriving, connection, self.REQUEST_SECONDS)
-            self._pipelined.append(connection)
+            self._wait_in(self._pipelined, connection, self.REQUEST_SECONDS)
         # Moving it in the queue costs as much as a step of a small request: to the second is exact enough.
         elif connection.state is not self._idle or connection.deadline < time.monotonic() + self.cfg.keepalive - 1:
             self._wait_in(self._idle, connection, self.cfg.keepalive)
         self._watch(connection, selectors.EVENT_READ)
+        if connection.state is self._pipelined:
+            self._account(connection, connection.arrival.size)
 
     def _linger(self, connection: Connection) -> None:
         """End our side of the connection, and read until the client ends its own."""
@@ -368,7 +402,9 @@ class Worker(ThreadWorker):
 
     def _leave(self, connection: Connection) -> None:
         if connection.state is not None:
-            self._account(connection, 0)
+            # Not `_account`: closing others here could close this connection again, without end.
+            connection.state.held_bytes -= connection.held_bytes
+            connection.held_bytes = 0
             del connection.state[connection]
             connection.state = None
 
@@ -399,8 +435,12 @@ class Worker(ThreadWorker):
         return False
 
     def _make_room(self) -> None:
-        """Close one connection: those that have sent no whole request go first."""
-        self._shed(self._lingering, self._silent, self._arriving, self._idle, self._writing)
+        """Close one connection: one that has its response, or else one of the largest queue.
+
+        A client that fills one queue, such as that of idle connections, so displaces nobody in another.
+        """
+        queues = (self._silent, self._arriving, self._idle, self._writing, self._pipelined)
+        self._shed(self._lingering, *sorted(queues, key=len, reverse=True))
 
     def is_parent_alive(self) -> bool:
         # Threads look at `alive`. Without this they would go on answering kept-alive connections for a dead master,
@@ -447,10 +487,12 @@ class Worker(ThreadWorker):
         response = envelope.failure(error, request_id)
         body = response.get_data()
         request_log.record_refusal(request_id, clock.milliseconds(), request_line, error, body)
+        more = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
         head = (
             f"HTTP/1.1 {response.status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\n"
             "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+            f"{more}"
             f'Link: </docs/errors#{error.code}>; rel="help"\r\n\r\n'
         )
         return head.encode() + body

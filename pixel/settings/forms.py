@@ -45,14 +45,15 @@ class _Boxes(SelectMultipleField):
     MOST_NAMED, LONGEST_NAMED = 3, 40
 
     def pre_validate(self, form: Form) -> None:
-        choices = {choice.value for choice in self.choices}
+        choices = [choice.value for choice in self.choices]
         sent = dict.fromkeys(self.data or ())
         # The page draws only what is a choice.
-        self.data = [value for value in sent if value in choices]
-        if unknown := [value for value in sent if value not in choices]:
+        self.data = [value for value in choices if value in sent]
+        known = set(choices)
+        if unknown := [value for value in sent if value not in known]:
             raise StopValidation(self._refusal(unknown, choices))
 
-    def _refusal(self, unknown: list[str], choices: set[str]) -> str:
+    def _refusal(self, unknown: list[str], choices: list[str]) -> str:
         named = [value[: self.LONGEST_NAMED] for value in unknown[: self.MOST_NAMED]]
         more = f" and {len(unknown) - len(named):,} more" if len(unknown) > len(named) else ""
         verb = "are not valid choices" if len(unknown) > 1 else "is not a valid choice"

@@ -101,18 +101,18 @@ def test_it_takes_fields_of_a_form_and_neither_json_nor_files(app: Flask, here: 
 
 @pytest.mark.parametrize("endpoint", FORMS)
 @pytest.mark.case(30)
-def test_a_field_sent_ten_thousand_times_is_not_repeated_by_the_page(app: Flask, endpoint: str) -> None:
+def test_a_field_sent_many_times_is_not_repeated_by_the_page(app: Flask, endpoint: str) -> None:
     here = world(app)
     here.agent = person(app, here.workspace.id, "owner", support=True)
     form = Form(here, endpoint)
     before = sender(here, endpoint).get(form.page).text
     names = form.fields.keys() | re.findall(r'<(?:input|select|textarea)[^>]* name="(\w+)"', before)
     for name in names - {"csrf_token"}:
-        junk = [f"junk-{number}" for number in range(10_000)]
+        junk = [f"junk-{number}" for number in range(1_900)]
         answer = Form(here, endpoint).sent(sender(here, endpoint), **{name: junk})
         assert answer.status_code < 500, name
         assert "junk-9" not in answer.text, name
-        assert len(answer.text) < len(before) + 20_000, name
+        assert len(answer.text) < len(before) + 10_000, name
 
 
 @pytest.mark.parametrize("endpoint", SIGNED_IN)
