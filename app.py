@@ -55,6 +55,7 @@ class Pixel(Flask):
     """Flask with exact paths and bounded requests, and without a check that costs much on each of them."""
 
     request_class = BoundedRequest
+    url_map_class = paths.ExactMap
 
     def ensure_sync(self, func: Callable) -> Callable:
         # No view or hook here is a coroutine, and to look each time costs as much as a database read.
@@ -105,7 +106,6 @@ def create_app(engine: str = "here", settings: config.Settings | None = None) ->
     # Flask runs these last first: the row is written when the response is whole.
     app.after_request_funcs[None].insert(0, request_log.finish)
     app.register_error_handler(Exception, errors.answer)
-    app.url_map.converters.update(paths.CONVERTERS)
     for door in DOORS:
         app.register_blueprint(door)
     app.extensions["settings"] = settings

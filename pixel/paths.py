@@ -1,9 +1,11 @@
 """Paths of requests as they were sent: routing decodes the variable parts of a path and nothing else."""
 
+import posixpath
 from typing import Any
 from urllib.parse import unquote
 
-from werkzeug.routing import BaseConverter
+from werkzeug.datastructures import ImmutableDict
+from werkzeug.routing import BaseConverter, Map, ValidationError
 
 #: No route has this path.
 _NO_PATH = "/%"
@@ -24,7 +26,7 @@ def of_target(target: str) -> str:
     scheme, colon, rest = path.partition("://")
     if colon and scheme.lower() in ("http", "https"):
         authority, _, rest = rest.partition("/")
-        return of_target("/" + rest) if authority else _NO_PATH
+        return of_target("/" + rest) if authority and "#" not in authority else _NO_PATH
     return _NO_PATH
 
 
@@ -59,11 +61,24 @@ class _File(_Segment):
     part_isolating = False
     weight = 200
 
+    def to_python(self, value: str) -> str:
+        path = unquote(value)
+        # The file system takes `pixel.css/` and `x/../pixel.css` for `pixel.css`.
+        if posixpath.normpath(path) != path:
+            raise ValidationError
+        return path
 
-CONVERTERS = {
-    "default": _Segment,
-    "string": _Segment,
-    "path": _File,
-    "anything": _Anything,
-    "anything_or_nothing": _AnythingOrNothing,
-}
+
+class ExactMap(Map):
+    """A map with these converters from the start: Flask adds the route of static files before the application can."""
+
+    default_converters = ImmutableDict(
+        Map.default_converters
+        | {
+            "default": _Segment,
+            "string": _Segment,
+            "path": _File,
+            "anything": _Anything,
+            "anything_or_nothing": _AnythingOrNothing,
+        }
+    )

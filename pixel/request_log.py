@@ -13,6 +13,8 @@ from pixel.extensions import journal as book
 from pixel.extensions import lines, warehouse
 
 _WELL_FORMED = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+#: The user and the password in the absolute form of a request target.
+_USER = re.compile(r"(?<=://)[^/]*@")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _LOG = logging.getLogger("pixel")
 
@@ -102,6 +104,7 @@ def record_refusal(
     """
     method, _, rest = request_line.partition(" ")
     target, _, query = rest.partition(" HTTP")[0].partition("?")
+    target = _USER.sub("", target)
     row = _UNSEEN | {
         "request_id": request_id,
         "at": clock.warehouse(at_milliseconds),

@@ -15,8 +15,6 @@ from greenlet import getcurrent, greenlet
 MOST_BYTES = 16 << 10
 #: The request that asks no store at all.
 _HEALTH = re.compile(rb"(?:GET|HEAD) /healthz[ ?]")
-#: The request that asks no store at all.
-_HEALTH = re.compile(rb"(?:GET|HEAD) /healthz[ ?]")
 #: Requests that never ask the warehouse and wait for nothing else that takes long.
 _SMALL = re.compile(
     rb"POST /(?:api/v1/pixel/(?:events|identify)|api/event)[ ?]"

@@ -15,7 +15,8 @@ MAX_BODY_BYTES = 10 << 20
 #: Each chunk costs about a microsecond of the main thread.
 MAX_CHUNKS = 10_000
 MAX_CHUNK_LINE_BYTES = 1024
-MAX_TRAILER_BYTES = 8190
+#: Trailers are searched again with each packet, so a large limit would let small packets cost much.
+MAX_TRAILER_BYTES = 1024
 
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]")
@@ -137,6 +138,8 @@ class Arrival:
             return False
         if end > MAX_HEAD_BYTES:
             raise Refused(431, "The request's headers are too large or too many.")
+        if not _REQUEST_LINE.fullmatch(data, 0, data.index(b"\r\n")):
+            raise Refused(400, "The request line is malformed.")
         self.head = bytes(data[: end + 4])
         self.unread = data[end + 4 :]
         self._read_framing()
@@ -160,28 +163,28 @@ class Arrival:
         fields = _FRAMING.findall(self.head)
         if not fields:
             return
-        if not _REQUEST_LINE.fullmatch(self.head, 0, self.head.index(b"\r\n")):
-            raise Refused(400, "The request line is malformed.")
         lengths = [value.rstrip(b" \t") for name, value in fields if name.lower() == b"content-length"]
         codings = [value.rstrip(b" \t").lower() for name, value in fields if name.lower() == b"transfer-encoding"]
-        self.expects_continue = any(
+        is_old = self.head[: self.head.index(b"\r\n")].endswith(b"HTTP/1.0")
+        # RFC 9110, section 10.1.1: an expectation of HTTP/1.0 is ignored.
+        self.expects_continue = not is_old and any(
             name.lower() == b"expect" and value.rstrip(b" \t").lower() == b"100-continue" for name, value in fields
         )
         if len(lengths) > 1:
             raise Refused(400, "The header Content-Length was sent more than once.", "Content-Length")
         if codings:
-            self._read_coding(codings, has_length=bool(lengths))
+            self._read_coding(codings, has_length=bool(lengths), is_old=is_old)
         elif lengths:
             if not _LENGTH.fullmatch(lengths[0]):
                 raise Refused(400, "The header Content-Length is not a whole number.", "Content-Length")
             self._length = int(lengths[0])
 
-    def _read_coding(self, codings: list[bytes], has_length: bool) -> None:
+    def _read_coding(self, codings: list[bytes], has_length: bool, is_old: bool) -> None:
         if has_length:
             raise Refused(400, "Content-Length and Transfer-Encoding must not come together.", "Transfer-Encoding")
         if codings != [b"chunked"]:
             raise Refused(501, "The only Transfer-Encoding that is supported is chunked.", "Transfer-Encoding")
-        if self.head[: self.head.index(b"\r\n")].endswith(b"HTTP/1.0"):
+        if is_old:
             raise Refused(400, "HTTP/1.0 has no Transfer-Encoding.", "Transfer-Encoding")
         self._chunks = _Chunks()
 

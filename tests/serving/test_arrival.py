@@ -168,6 +168,8 @@ def test_a_body_in_very_many_chunks_is_refused():
         (b"\x16\x03\x01\x02\x00\x01", 400),
         (b"no request\r\nHost: pixel\r\n", 400),
         (b"\r\n\r\n", 400),
+        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: pixel\r\n\r\n", 400),
+        (b"GET / HTTP/1.2\r\nHost: pixel\r\n\r\n", 400),
         (b"GET / HTTP/1.1\nHost: pixel\n", 400),
         (b"GET / HTTP/1.1\r\nHost: pixel\n", 400),
         (b"\n", 400),
@@ -217,3 +219,6 @@ def test_a_client_that_waits_to_be_told_to_continue_is_noticed():
     assert not incoming.add(HEAD + b"Content-Length: 2\r\nExpect: 100-Continue\r\n\r\n")
     assert incoming.expects_continue
     assert re.match(rb"POST", incoming.head)
+    incoming = Arrival()
+    assert not incoming.add(b"POST / HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    assert not incoming.expects_continue

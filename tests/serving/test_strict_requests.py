@@ -120,6 +120,26 @@ def test_another_spelling_of_a_path_is_not_found(server, path):
         assert ask(server, spelling, key, method="DELETE")[0] == 404, spelling
 
 
+@pytest.mark.parametrize(
+    "file", ["pixel.css/", "./pixel.css", "x/../pixel.css", "pixel.css/.", "%2e/pixel.css", "x//../pixel.css"]
+)
+def test_another_spelling_of_a_file_is_not_found(server, file):
+    assert ask(server, "/static/pixel.css")[0] == 200
+    assert ask(server, "/static/" + file)[0] == 404
+
+
+@pytest.mark.parametrize("target", ["http://pixel#/healthz", "http://#/healthz"])
+def test_a_host_in_the_target_does_not_end_at_a_fragment(server, target):
+    assert ask(server, "http://pixel/healthz")[0] == 200
+    assert ask(server, target)[0] == 404
+
+
+def test_a_password_in_a_refused_target_is_not_kept(server):
+    _, headers, _ = ask(server, "http://user:tell-nobody@pixel/page", host="")
+    until(lambda: server.flask("request", "show", headers["x-request-id"], check=False).returncode == 0, 20)
+    assert json.loads(server.flask("request", "show", headers["x-request-id"]))["path"] == "http://pixel/page"
+
+
 def test_an_id_may_be_percent_encoded(server):
     key = f"Authorization: Bearer {server.key}"
     spelt = "".join(f"%{ord(letter):02X}" for letter in "no/such visitor")
