@@ -44,6 +44,8 @@ STUFFING = RateLimitItemPerMinute(200, 5)
 LINKS = RateLimitItemPerHour(10)
 #: Reports of Content-Security-Policy violations that one address may send in a minute.
 CSP_REPORTS = RateLimitItemPerMinute(20)
+#: Invitations that the server mails for one workspace in an hour.
+INVITATIONS = RateLimitItemPerHour(50)
 #: What a page may ask of whoever opens it: to be signed in, a role or more in the workspace, or the support flag.
 ENTRANCES = ("person", "viewer", "admin", "owner", "support")
 
@@ -316,6 +318,11 @@ def count_csp_report() -> None:
     _spend(CSP_REPORTS, "csp report", network_of_request())
 
 
+def count_invitation(workspace_id: str) -> None:
+    """Count an invitation that is mailed for a workspace. Raise RateLimitExceeded."""
+    _spend(INVITATIONS, "invitation", workspace_id)
+
+
 def network_of_request():
     """Whom the request's failures are counted for."""
     return _network(request.remote_addr or "")
@@ -448,7 +455,8 @@ def _charge_sign_in(email: str, charges: list[_Charge]) -> bool:
         return charges[-1]
 
     user, network = members.by_email(email), network_of_request()
-    if user and (device := _known_device(user)) and not charge(SIGN_INS, "sign-in device", device, user.id).exceeds:
+    device = _known_device(user)
+    if user and device and not charge(SIGN_INS, "sign-in device", device, user.id).exceeds:
         return True
     charge(SIGN_INS, "sign-in", network).refuse_if_exceeded()
     if devices.is_known_network(user.id if user else "", network):
@@ -467,9 +475,14 @@ def _refund(charges: list[_Charge]) -> None:
         charge.refund()
 
 
-def _known_device(user: members.User) -> str | None:
-    """Return what names the device of this request if it is one of the user's: a session, or a remembered browser."""
+def _known_device(user: members.User | None) -> str | None:
+    """Return what names the device of this request if it is one of the user's: a session, or a remembered browser.
+
+    An unknown user costs the same queries, so that somebody who is signed in cannot tell who has an account.
+    """
     person = by_session()
+    if user is None:
+        return None
     if person and person.id == user.id:
         return person.session.id
     cookie = request.cookies.get(device_cookie(), "")

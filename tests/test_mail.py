@@ -8,9 +8,10 @@ from email import message_from_bytes, policy
 import pytest
 from aiosmtpd.controller import Controller
 from flask import Flask
+from limits import RateLimitItemPerHour
 
 import config
-from pixel import keys, mail, notices
+from pixel import access, keys, mail, notices
 from pixel.database import db, transaction
 from tests.cast import READ, Workspace, load, statements
 from tests.pages import Visitor, field, person
@@ -102,6 +103,20 @@ def test_asking_again_and_again_is_stopped(app, ada, postbox):
     visitor = Visitor(app)
     answers = [visitor.post("/forgot", email="somebody@example.com").status_code for _ in range(11)]
     assert answers == [200] * 10 + [429]
+
+
+def test_a_workspace_mails_so_many_invitations_an_hour(
+    app: Flask, ada: Workspace, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "INVITATIONS", RateLimitItemPerHour(2))
+    first, second = person(app, ada.id), person(app, ada.id, "admin")
+    for inviter in (first, second):
+        assert inviter.post("/settings/members", email="somebody@example.com", role="viewer").status_code == 303
+    refused = second.post("/settings/members", email="another@example.com", role="viewer")
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 0
+    assert field(refused.text, "email") == "another@example.com"
+    assert len(kept(app)) == 2
 
 
 def test_what_the_server_cannot_take_now_is_tried_again(app, ada, postbox, moved_clock):

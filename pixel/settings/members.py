@@ -3,7 +3,7 @@
 from flask import g, request
 from werkzeug.wrappers import Response
 
-from pixel import errors, links, mail, members, pages
+from pixel import access, errors, links, mail, members, pages
 from pixel.access import enter
 from pixel.foreign_text import plain_text
 from pixel.settings import forms, settings
@@ -26,10 +26,16 @@ def invite() -> pages.Page | Response:
     _refuse_beyond_own_role(form.role.data)
     workspace, email = g.person.workspace, members.address(form.email.data)
     try:
+        if mail.configured():
+            access.count_invitation(workspace.id)
         link = members.invite(workspace.id, workspace.name, email, form.role.data, **pages.actor())
     except ValueError as refusal:
         form.refuse("email", refusal)
         return _list(form, 400)
+    except errors.RateLimitExceeded as refusal:
+        g.entry.failed(refusal, refusal)
+        form.refuse(None, refusal)
+        return _list(form, 429, headers=refusal.headers)
     if link:
         # No redirect, because the link is shown once and stored nowhere.
         command = members.operator_command("create", email)
@@ -125,10 +131,12 @@ def _member(user_id):
     return member
 
 
-def _list(form, status=200, plain=None):
+def _list(
+    form: forms.Invite, status: int = 200, plain: forms.Plain | None = None, headers: dict[str, str] | tuple[()] = ()
+) -> pages.Page:
     workspace_id = g.person.workspace_id
     return pages.page(
-        "settings/members/list.html", status, form=form, plain=plain, members=members.of(workspace_id),
+        "settings/members/list.html", status, headers, form=form, plain=plain, members=members.of(workspace_id),
         invitations=links.of(workspace_id), about=members.ROLES, mails=mail.configured(),
     )  # fmt: skip
 

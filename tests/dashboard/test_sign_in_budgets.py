@@ -158,6 +158,17 @@ def test_an_unknown_address_costs_the_same_queries(app, owner):
     assert queries[0] == queries[1]
 
 
+def test_an_unknown_address_costs_the_same_queries_to_somebody_who_is_signed_in(app: Flask, owner: Visitor) -> None:
+    other = person(app)
+    values = {"password": WRONG, "csrf_token": field(other.get("/account").text, "csrf_token")}
+    queries = []
+    for email in (owner.email, f"no-{owner.email}"):
+        with statements(app) as executed:
+            assert moves(other).send("/sign-in", {**values, "email": email}).status_code == 400
+        queries.append(list(executed))
+    assert queries[0] == queries[1]
+
+
 # -- known devices
 
 

@@ -158,7 +158,7 @@ def test_who_has_an_account_joins_with_it(app, ada, bob, owner):
     guest = person(app, bob.id)
     link = link_in(owner.post("/settings/members", email=guest.email, role="admin").text)
     other = person(app, bob.id)
-    assert f"You are signed in as {other.email}" in other.get(link).text
+    assert f"You are signed in as <bdi>{other.email}</bdi>" in other.get(link).text
     assert f"This invitation is for {guest.email}." in other.post(link).text
     with app.app_context():
         assert [m.email for m in members.of(ada.id)].count(guest.email) == 0
