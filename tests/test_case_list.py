@@ -35,13 +35,9 @@ PENDING = {
 NOT_FULFILLED = {
     9: "A key outside its header leaves no warning in the log.",
     30: "The refusal of scopes repeats all that was sent, and names no scope that is near.",
-    34: "Trying request ids in the dashboard is not slowed down.",
     48: "A field beside the events of a batch is refused without being named.",
     66: "Caddy redirects plain HTTP to the API; nginx does not redirect pages.",
     68: "nginx compresses pages where its own configuration says so.",
-    71: "The session keeps its token when the password is typed again or changed.",
-    75: "Asking for a reset link does more for a known address.",
-    78: "No list of breached passwords is asked.",
     91: "The policy names no endpoint for reports.",
 }
 
