@@ -6,13 +6,14 @@ import logging
 import math
 import re
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache, wraps
 from typing import NamedTuple
 from urllib.parse import quote
 
-from flask import current_app, g, redirect, request
+from flask import after_this_request, current_app, g, redirect, request
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response
@@ -40,6 +41,8 @@ SIGN_INS_AT_ONCE = 8
 _STRANGERS, _KNOWN = threading.BoundedSemaphore(SIGN_INS_AT_ONCE), threading.BoundedSemaphore(SIGN_INS_AT_ONCE)
 #: More failed sign-ins than this, over all accounts, are credential stuffing.
 STUFFING = RateLimitItemPerMinute(200, 5)
+#: Ids of no object in five minutes that a user may try on one page, and searches of support without a result.
+MISSES, SUPPORT_MISSES = RateLimitItemPerMinute(30, 5), RateLimitItemPerMinute(100, 5)
 #: Mails that one address may ask for in an hour.
 LINKS = RateLimitItemPerHour(10)
 #: Reports of Content-Security-Policy violations that one address may send in a minute.
@@ -180,15 +183,15 @@ def by_token() -> tuple[Caller, tokens.Token]:
     return caller, token
 
 
-def enter(entrance):
-    """Let a page be opened only by those that one of ENTRANCES lets in. `g.person` is who that is.
+def enter(entrance: str) -> Callable:
+    """Let a page be opened only by those that one of ENTRANCES lets in. Set `g.person`.
 
-    Who is not signed in is led to do that first.
+    Redirect to sign-in when there is no session. A page about one object has a budget of ids that do not exist.
     """
 
-    def guard(view):
+    def guard(view: Callable) -> Callable:
         @wraps(view)
-        def guarded(*args, **kwargs):
+        def guarded(*args: object, **kwargs: object) -> object:
             g.person = g.entry.person = person = by_session()
             if person is None:
                 return redirect(sign_in_address(), 303)
@@ -200,7 +203,7 @@ def enter(entrance):
                     return redirect("/account", 303)
                 if not person.may(entrance):
                     raise errors.InsufficientRole()
-            return view(*args, **kwargs)
+            return _answer_and_count_miss(view, kwargs) if kwargs else view()
 
         guarded.entrance = entrance
         return guarded
@@ -266,6 +269,16 @@ def set_cookie(response: Response, name: str, value: str, lasts: timedelta) -> N
     )  # fmt: skip
 
 
+def go_on_with(session: sessions.Signed) -> None:
+    """Use the new token of the person's session in the rest of this request, and send it to the browser."""
+    g.person = g.entry.person = g.person._replace(session=session)
+
+    @after_this_request
+    def send_token(response: Response) -> Response:
+        set_cookie(response, session_cookie(), session.token, sessions.LONGEST)
+        return response
+
+
 def remember_device(response: Response, user: members.User) -> None:
     """Remember the browser of this request as known to a user who has just proven who they are."""
     cookie = devices.renew(request.cookies.get(device_cookie(), ""), user.id, user.password_hash)
@@ -306,6 +319,16 @@ def sign_in(email: str, password: str) -> members.User | None:
         return None
     _refund(charges)
     return user
+
+
+def search_for_support(find: Callable[[], list]) -> list:
+    """Return what `find()` returns. Raise RateLimitExceeded, without calling it, after too many empty results."""
+    budget = (SUPPORT_MISSES, "misses of support", g.person.id)
+    _refuse_if_spent(*budget)
+    results = find()
+    if not results:
+        counters.hit(*budget)
+    return results
 
 
 def count_link():
@@ -420,6 +443,24 @@ def _count_failure():
     _spend(FAILURES, "address", network_of_request())
 
 
+def _answer_and_count_miss(view: Callable, arguments: dict[str, object]) -> Response:
+    """Return the response of a page about one object, and count a 404. Raise RateLimitExceeded after too many.
+
+    Each page has its own budget: another site can open a page in somebody's browser, and use up one budget only.
+    """
+    budget = (MISSES, "misses", request.endpoint, g.person.id)
+    _refuse_if_spent(*budget)
+    try:
+        response = current_app.make_response(view(**arguments))
+    except Exception as error:
+        if errors.translate(error).status == 404:
+            counters.hit(*budget)
+        raise
+    if response.status_code == 404:
+        counters.hit(*budget)
+    return response
+
+
 class _Charge(NamedTuple):
     """One hit of a budget. `count` and `reset`, in seconds since 1970, are of its window; 0 if counters are away."""
 
@@ -499,6 +540,15 @@ def _note_failed_sign_in() -> None:
 
 def _spend(item: RateLimitItem, *whose: str) -> None:
     _Charge.make(item, *whose).refuse_if_exceeded()
+
+
+def _refuse_if_spent(item: RateLimitItem, *whose: str) -> None:
+    """Raise RateLimitExceeded if a budget is used up. Do not charge it otherwise.
+
+    Requests at the same moment can exceed the budget, by at most the number of threads.
+    """
+    if counters.count(item, *whose) >= item.amount:
+        _spend(item, *whose)
 
 
 def _window(item):

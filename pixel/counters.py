@@ -53,6 +53,19 @@ class Counters:
         self._breaker.worked()
         return hit
 
+    def count(self, item: RateLimitItem, *identifiers: str) -> int:
+        """Return the calls in the current window, without counting one: 0 while the counters are unavailable."""
+        if not self._breaker.lets_ask():
+            return 0
+        try:
+            calls = self.storage.get(item.key_for(*identifiers))
+        except self.storage.base_exceptions as error:
+            if self._breaker.failed():
+                _LOG.warning("rate-limit counters are away, calls go on uncounted: %s", error)
+            return 0
+        self._breaker.worked()
+        return calls
+
     def refund(self, item: RateLimitItem, *identifiers: str, reset: float) -> None:
         """Take one call back from the window that ends at `reset`, in seconds since 1970, unless it has ended."""
         if not self._breaker.lets_ask():

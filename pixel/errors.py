@@ -330,6 +330,7 @@ class RateLimitExceeded(PixelError):
 
     status = 429
     code = "rate_limit_exceeded"
+    on_page = "You opened many ids that do not exist in this workspace. Wait that long, then load the page again."
     retry = True
 
     def __init__(self, limit, retry_after, window="1 minute"):

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from flask import current_app
 
-from pixel import clock, devices, ids, keys, leases, links, mail, notices, salts, websites
+from pixel import clock, devices, ids, keys, leases, links, mail, members, notices, salts, websites
 from pixel.database import transaction
 from pixel.extensions import answers, counters, warehouse
 
@@ -96,7 +96,7 @@ def schedule(app, engine):
     each(3600, forget_old_events)
     each(3600, forget_removed_websites)
     # Of what all servers share.
-    one(10, mail.send_due)
+    one(10, send_mails)
     one(60, keys.sweep)
     one(3600, salts.sweep)
     one(3600, notices.mail_owners)
@@ -104,6 +104,13 @@ def schedule(app, engine):
     one(3600, forget_ended_links)
     one(3600, forget_old_networks)
     one(86400, mail.sweep)
+
+
+def send_mails() -> None:
+    """Send the mails that are due. Reset links to unknown addresses are deleted first."""
+    if mail.configured():
+        members.release_reset_mails()
+        mail.send_due()
 
 
 def note_key_use():

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from cryptography.fernet import Fernet, InvalidToken
 from flask import current_app, render_template
 from sqlalchemy import LargeBinary, String, delete, select
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from pixel import clock, ids
 from pixel.database import Moment, db, transaction
@@ -41,7 +41,7 @@ class Mail(db.Model):
     #: What makes this mail the only one of its kind.
     once: Mapped[str | None] = mapped_column(String(400), unique=True)
     created_at: Mapped[object] = mapped_column(Moment)
-    #: When it is to be sent, or tried again; None when it was sent or given up.
+    #: When it is to be sent, or tried again; None when it is held, was sent or was given up.
     due_at: Mapped[object | None] = mapped_column(Moment, index=True)
     sent_at: Mapped[object | None] = mapped_column(Moment)
     tries: Mapped[int] = mapped_column(default=0)
@@ -53,11 +53,13 @@ def configured():
     return bool(current_app.config["SMTP_URL"])
 
 
-def post(session, recipient, template, once=None, **facts):
-    """Within a transaction, have a mail sent. Returns whether it will be: not without SMTP_URL.
+def post(
+    session: Session, recipient: str, template: str, once: str | None = None, *, held: bool = False, **facts: object
+) -> bool:
+    """Within a transaction, queue a mail. Return False without SMTP_URL, where no mail is sent.
 
     `template` names a file of templates/mail, whose first line is the subject. Of mails with the same `once` only the
-    first is sent.
+    first is sent. A held mail waits until its `due_at` is set.
     """
     if not configured():
         return False
@@ -74,16 +76,23 @@ def post(session, recipient, template, once=None, **facts):
             sealed=_lock().encrypt(json.dumps([first.removeprefix("Subject: "), body.strip() + "\n"]).encode()),
             once=once,
             created_at=now,
-            due_at=now,
+            due_at=None if held else now,
         )
     )
     return True
 
 
-def waiting():
-    """The mails that were not sent yet, or given up, newest first."""
+def list_held(template: str, session: Session | None = None) -> list[Mail]:
+    """Return the held mails of a template. Pass the session of a transaction to change them."""
+    # A mail that was sent or given up has no text any more.
+    waiting = select(Mail).where(Mail.template == template, Mail.due_at.is_(None), Mail.sealed.is_not(None))
+    return list((session or db.session).scalars(waiting))
+
+
+def waiting() -> list[Mail]:
+    """Return the newest mails that were not sent: held, due or given up."""
     found = select(Mail).where(Mail.sent_at.is_(None)).order_by(Mail.id.desc()).limit(100)
-    return db.session.scalars(found).all()
+    return list(db.session.scalars(found))
 
 
 def send_due(most=20):

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ForeignKey, String, case, select
+from sqlalchemy import ForeignKey, Select, String, case, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from pixel import audit, clock, devices, foreign_text, ids, letters, links, mail, sessions
+from pixel import audit, clock, devices, foreign_text, ids, letters, links, mail, passwords, sessions
 from pixel.database import Moment, db, transaction
 
 ROLES = {
@@ -27,6 +27,7 @@ ROLES = {
 }
 #: A password that stands alone has at least 15 characters (NIST SP 800-63B-4, 3.1.1.2).
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 15, 128
+_ADVICE = "Use four or more unrelated words."
 
 #: OWASP's first choice for Argon2id: 19 MiB, two passes, one lane. The library's defaults cost ten times the time.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -214,22 +215,27 @@ def start_session(user: User, network: str, address: str, user_agent: str, reque
         return sessions.begin(session, user.id, user.email, address, user_agent, request_id)
 
 
-def change_password(user: User, password: str, keep_session: str, network: str, request_id: str | None = None) -> User:
-    """Change the password of a verified user who is signed in with `keep_session` from `network`.
+def change_password(
+    user: User, password: str, signed: sessions.Signed, network: str, request_id: str | None = None
+) -> tuple[User, sessions.Signed]:
+    """Change the password of a verified user who is signed in from `network`. Return the session with its new token.
 
     It ends the other sessions and the open password links, and forgets the other networks. Raise ValueError, also if
     the password has changed since `user` was read: a reset must not be undone by a session that it ended.
     """
-    hashed = hash_password(checked_password(password, user.email))
+    hashed = hash_password(checked_password(password, user.email, *_workspace_names(user)))
     with transaction() as session:
         current = session.get_one(User, user.id)
         if not current.is_verified:
             raise ValueError(f"{current.email} has not proven this address yet.")
         if current.password_hash != user.password_hash:
             raise ValueError("The password was changed in the meantime. Sign in with the new one.")
-        _set_password(session, current, hashed, request_id, keep_session)
+        _set_password(session, current, hashed, request_id, keep_session=signed.id)
         devices.remember_network(session, current.id, network)
-    return current
+        renewed = sessions.renew(session, signed)
+        if renewed is None:
+            raise ValueError(sessions.RENEWED_ELSEWHERE)
+    return current, renewed
 
 
 def welcome_link(email: str, actor: str = "command line") -> str:
@@ -270,18 +276,32 @@ def reset_link(email: str, actor: str = "command line") -> str:
 
 
 def mail_reset_link(email: str, request_id: str | None = None) -> None:
-    """Mail a user a link to set a new password; mail nothing to an unknown address. Mail must be configured."""
+    """Have a link to set a new password mailed to an address, if it is a user's. Mail must be configured.
+
+    An unknown address gets a link and a mail too, so that the same steps run. `release_reset_mails` deletes that mail
+    before it is sent, so nobody has the token.
+    """
     try:
         email = address(email)
     except ValueError:
         return
-    user = by_email(email)
     with transaction() as session:
-        # An unknown address gets a link too, so that the answer takes as long. Nobody has its token.
+        user_id = session.scalar(_user_id(email))
         token, link = links.make(session, "reset", email, email, proves_address=True)
-        if user is not None:
-            mail.post(session, email, "reset", link=links.address(token))
-        audit.record(session, None, email, "link.reset", user.id if user else link.id, request_id)
+        mail.post(session, email, "reset", held=True, link=links.address(token))
+        audit.record(session, None, email, "link.reset", user_id or link.id, request_id)
+
+
+def release_reset_mails() -> None:
+    """Let the held reset mails be sent to users, and delete those to unknown addresses."""
+    if not mail.list_held("reset"):
+        return
+    with transaction() as session:
+        for message in mail.list_held("reset", session):
+            if session.scalar(_user_id(message.recipient)):
+                message.due_at = clock.now()
+            else:
+                session.delete(message)
 
 
 def lets_choose_password(link: links.Link) -> bool:
@@ -301,7 +321,8 @@ def choose_password(token: str, password: str, request_id: str | None = None) ->
     link = links.find(token)
     if link is None or not lets_choose_password(link):
         return None
-    hashed = hash_password(checked_password(password, link.email))
+    names = _workspace_names(by_email(link.email), link.workspace_id)
+    hashed = hash_password(checked_password(password, link.email, *names))
     with transaction() as session:
         link = links.find(token, session)
         user = link and session.scalar(select(User).filter_by(email=link.email))
@@ -342,17 +363,20 @@ def allow_support(email: str, allowed: bool = True) -> User:
     return user
 
 
-def checked_password(password, email):
-    """The password in its one normal form. Raises ValueError for one that will not do."""
+def checked_password(password: str, *context: str) -> str:
+    """Return the password in NFC, the form that is hashed. Raise ValueError for one that is not accepted.
+
+    `context` are texts that somebody who guesses tries: the e-mail address, the names of the user's workspaces.
+    """
     if len(password) > LONGEST_PASSWORD:
         raise ValueError(f"A password has at most {LONGEST_PASSWORD} characters.")
     password = unicodedata.normalize("NFC", password)
     if len(password) < SHORTEST_PASSWORD:
-        raise ValueError(f"A password has at least {SHORTEST_PASSWORD} characters. A few words make a good one.")
+        raise ValueError(f"A password has at least {SHORTEST_PASSWORD} characters. {_ADVICE}")
     if "\0" in password:
         raise ValueError("A password has no NUL.")
-    if len(set(password.lower())) < 6 or password.lower() in email or email in password.lower():
-        raise ValueError("This password is too easy to guess. A few words make a good one.")
+    if passwords.is_guessable(password, context):
+        raise ValueError(f"This password is on lists of stolen passwords or easy to guess. {_ADVICE}")
     return password
 
 
@@ -390,6 +414,18 @@ def _ensure_user(session: Session, email: str) -> User:
         session.add(user)
         session.flush()
     return user
+
+
+def _workspace_names(user: User | None, workspace_id: str | None = None) -> list[str]:
+    """Return the names of a user's workspaces, and of a further one that the user is about to join."""
+    workspaces = db.metadata.tables["workspaces"].c
+    own = select(Membership.workspace_id).where(Membership.user_id == (user.id if user else None))
+    names = select(workspaces.name).where(workspaces.id.in_(own) | (workspaces.id == workspace_id))
+    return list(db.session.scalars(names))
+
+
+def _user_id(email: str) -> Select[tuple[str]]:
+    return select(User.id).where(User.email == email)
 
 
 def _lets_choose_password(link: links.Link, user: User | None) -> bool:

@@ -84,7 +84,10 @@ def at_most(characters: int = 300) -> Callable[[Form, Field], None]:
 
 
 class Confirmed(Form):
-    """A form that asks for the password again, unless it was typed a short while ago."""
+    """A form that asks for the password again, unless it was typed a short while ago.
+
+    A right password gives the session a new token, so read `g.person.session` after `sent()`.
+    """
 
     password = PasswordField(
         "Your password", [at_most()], description="Asked again because this makes or ends a secret."
@@ -99,7 +102,7 @@ class Confirmed(Form):
         fine = super().sent()
         return fine and self._is_confirmed()
 
-    def _is_confirmed(self):
+    def _is_confirmed(self) -> bool:
         if "password" not in self:
             return True
         try:
@@ -110,7 +113,11 @@ class Confirmed(Form):
         if fits is None:
             self.refuse("password", "This is not your password.")
             return False
-        sessions.confirm(g.person.session.id)
+        session = sessions.confirm(g.person.session)
+        if session is None:
+            self.refuse(None, sessions.RENEWED_ELSEWHERE)
+            return False
+        access.go_on_with(session)
         return True
 
 

@@ -1,4 +1,8 @@
-"""Sessions: who is signed in, from where and since when. A cookie's value is never kept, only its SHA-256."""
+"""Sessions: who is signed in, from where and since when.
+
+The cookie holds a token, of which only the SHA-256 is stored. The token changes when the user signs in, types the
+password again or changes it. The earlier token stops working at once.
+"""
 
 import base64
 import hashlib
@@ -20,6 +24,8 @@ CONFIRMED = timedelta(minutes=10)
 #: How exactly it is known when a session was last used.
 _SEEN = timedelta(minutes=5)
 _PREFIX = "pxl_session_"
+#: What to say when `renew` returns None.
+RENEWED_ELSEWHERE = "You signed out or typed your password in another tab at the same time. Send this again."
 
 
 class Session(db.Model):
@@ -37,7 +43,7 @@ class Session(db.Model):
 
 
 class Signed(NamedTuple):
-    """A session in force, with the token that its cookie holds."""
+    """A running session, with the token that its cookie holds."""
 
     id: str
     user_id: str
@@ -58,7 +64,7 @@ def begin(
 
     Pass `address` without its last part: it is stored.
     """
-    token, now = _PREFIX + ids.random(32), clock.now()
+    token, now = _new_token(), clock.now()
     session.execute(delete(Session).where(Session.user_id == user_id, _over(now)))
     row = Session(
         id="ses_" + ids.random(14),
@@ -98,9 +104,21 @@ def enter_workspace(session_id, workspace_id):
     _change(session_id, workspace_id=workspace_id)
 
 
-def confirm(session_id):
-    """Note that the password was typed again just now."""
-    _change(session_id, confirmed_at=clock.now())
+def confirm(signed: Signed) -> Signed | None:
+    """Note that the password was typed again just now. Return the session with its new token, as `renew` does."""
+    with transaction() as session:
+        return renew(session, signed)
+
+
+def renew(session: DatabaseSession, signed: Signed) -> Signed | None:
+    """Within a transaction, replace the token of a session whose user has just typed the password.
+
+    Return the session with its new token, or None if it has ended or another request has replaced the token.
+    """
+    token, now = _new_token(), clock.now()
+    same = (Session.id == signed.id, Session.hash == _hash(signed.token))
+    renewed = session.execute(update(Session).where(*same).values(hash=_hash(token), confirmed_at=now)).rowcount
+    return signed._replace(token=token, confirmed_at=now) if renewed else None
 
 
 def end(user, session_id, request_id=None):
@@ -141,6 +159,10 @@ def _over(now):
 def _change(session_id, **values):
     with transaction() as session:
         session.execute(update(Session).where(Session.id == session_id).values(**values))
+
+
+def _new_token() -> str:
+    return _PREFIX + ids.random(32)
 
 
 def _hash(token):

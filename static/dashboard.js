@@ -17,6 +17,16 @@ for (const box of document.querySelectorAll("[data-copy]")) {
   else box.append(button);
 }
 
+// A double click sends a form once. The first request may have renewed the session, and its response would be lost.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+  // After a while somebody may try again on purpose, because no response came.
+  setTimeout(() => { delete form.dataset.sent; }, 5000);
+});
+
 // The error summary takes the focus, so that a screen reader begins there.
 document.querySelector(".summary")?.focus();
 
@@ -27,7 +37,8 @@ for (const part of document.querySelectorAll("[data-waits]")) {
   const look = async () => {
     try {
       const answer = await fetch(part.dataset.waits, { headers: { Accept: "text/html" } });
-      if (answer.ok) {
+      // A redirect leads to the sign-in page, which is no part of this one.
+      if (answer.ok && !answer.redirected) {
         const text = await answer.text();
         // A text that was opened stays open: the part is renewed after it is closed.
         if (shown !== text.trim() && !part.querySelector("details[open]")) {

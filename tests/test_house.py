@@ -15,7 +15,7 @@ HOME = Path(__file__).parent.parent
 FLOORS = [
     {"buckets", "clock", "geo", "ids", "currencies", "redaction", "sources", "agents", "envelope", "errors", "breaker"}
     | {"foreign_text", "forwarding", "idn", "letters", "nearest", "paths", "percent", "private_files", "telemetry"}
-    | {"csp_reports", "text_cache", "turns"},
+    | {"csp_reports", "passwords", "text_cache", "turns"},
     {"database", "postgresql", "journal", "warehouse", "counters", "answers", "lines", "extensions"},
     {"workspaces", "members", "sessions", "links", "mail", "websites", "keys", "audit", "identities"}
     | {"pipes", "request_log", "calls", "charts", "tokens", "salts", "leases"}

@@ -118,10 +118,10 @@ def add_website(domain, workspace, name, timezone):
 
 
 @mail_.command("list")
-def list_mails():
+def list_mails() -> None:
     """List the mails that wait or were given up; without SMTP_URL, what would be mailed to owners now."""
     for waiting in mail.waiting():
-        state = f"waits, {waiting.tries} tries" if waiting.due_at else "given up"
+        state = f"waits, {waiting.tries} tries" if waiting.sealed else "given up"
         click.echo(f"{clock.rfc3339(waiting.created_at)} {waiting.recipient} {waiting.template}: {state}"
                    f"{', ' + waiting.failure if waiting.failure else ''}")  # fmt: skip
     if mail.configured():

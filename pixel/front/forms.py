@@ -34,5 +34,5 @@ class Choose(Form):
     password = PasswordField(
         "New password",
         [InputRequired("Enter a password."), at_most()],
-        description="15 characters or more. A few words make a good one.",
+        description="15 characters or more. Use four or more unrelated words.",
     )

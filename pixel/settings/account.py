@@ -23,12 +23,13 @@ def change_password() -> pages.Page | Response:
     if not (form.sent() and _is_known(form)):
         return _page(form, 400)
     try:
-        user = members.change_password(
-            g.person.user, form.new.data, g.person.session.id, access.network_of_request(), g.entry.request_id
+        user, session = members.change_password(
+            g.person.user, form.new.data, g.person.session, access.network_of_request(), g.entry.request_id
         )
     except ValueError as refusal:
         form.refuse("new", refusal)
         return _page(form, 400)
+    access.go_on_with(session)
     response = pages.done("/account", "Your password is changed, and your other sessions are ended.")
     access.remember_device(response, user)
     return response

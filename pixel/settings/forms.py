@@ -173,7 +173,7 @@ class Password(Form):
     new = PasswordField(
         "New password",
         [InputRequired("Enter a new password."), at_most()],
-        description="15 characters or more. A few words make a good one. All other sessions end.",
+        description="15 characters or more. Use four or more unrelated words. All other sessions end.",
     )
 
 

@@ -4,10 +4,11 @@ import re
 from datetime import timedelta
 
 from flask import Blueprint, g, redirect, session
+from werkzeug.wrappers import Response
 from wtforms import StringField, TextAreaField
 from wtforms.validators import InputRequired
 
-from pixel import audit, calls, clock, ids, keys, members, pages, request_log, stories, workspaces
+from pixel import access, audit, calls, clock, errors, ids, keys, members, pages, request_log, stories, workspaces
 from pixel.access import enter
 
 support = Blueprint("support", __name__)
@@ -41,13 +42,18 @@ def ask():
 
 @support.post("/support")
 @enter("support")
-def look_up():
-    """Find it, tell its workspace's owners, and go there."""
+def look_up() -> pages.Page | Response:
+    """Find what was pasted, record the look-up for the owners of its workspace, and redirect to it."""
     form = LookUp()
     if not form.sent():
         return _ask(form, 400)
     session["reason"] = form.reason.data.strip()
-    found = _find(form.wanted.data)
+    try:
+        found = access.search_for_support(lambda: _find(form.wanted.data))
+    except errors.RateLimitExceeded as refusal:
+        g.entry.failed(refusal, refusal)
+        form.refuse(None, refusal)
+        return _ask(_without_key(form), 429, refusal.headers)
     for kind, thing, workspace_ids in found:
         audit.looked_up(workspace_ids, subject=thing, reason=session["reason"], kind=kind, **pages.actor())
     if len(found) == 1:
@@ -56,9 +62,7 @@ def look_up():
     if found:
         return pages.page("support/several.html", found=found, reason=session["reason"], requests=_rows(found))
     form.refuse("wanted", _why_not(form.wanted.data))
-    if keys.anywhere(form.wanted.data) or "pxl_" in form.wanted.data:
-        form.wanted.data = ""
-    return _ask(form, 404)
+    return _ask(_without_key(form), 404)
 
 
 @support.get("/support/requests/<request_id>")
@@ -147,5 +151,12 @@ def _with_moments(rows):
     return [row | {"moment": calls.at(row)} for row in rows]
 
 
-def _ask(form, status=200):
-    return pages.page("support/ask.html", status, form=form, recent=audit.look_ups_of(g.person.email))
+def _without_key(form: LookUp) -> LookUp:
+    """Return the form as it is shown again: a key is shown on one page only."""
+    if "pxl_" in form.wanted.data:
+        form.wanted.data = ""
+    return form
+
+
+def _ask(form: LookUp, status: int = 200, headers: dict[str, str] | tuple[()] = ()) -> pages.Page:
+    return pages.page("support/ask.html", status, headers, form=form, recent=audit.look_ups_of(g.person.email))

@@ -2,7 +2,10 @@
 
 import re
 
-from tests.browser.conftest import Person, is_true
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import PASSWORD, Person, Site, is_true
 
 
 def creates_key(owner, name, *scopes):
@@ -52,6 +55,41 @@ def test_a_key_with_one_scope_is_rotated_as_the_page_advises(owner, site):
     ended = site.call(old, "/me")
     assert (ended.status_code, ended.json()["error"]["code"]) == (401, "api_key_revoked")
     assert site.call(new, "/me").status_code == 200
+
+
+@pytest.mark.case(71, 85)
+def test_a_password_that_is_typed_again_signs_nobody_out_here_or_in_another_tab(site: Site, chromium: Browser) -> None:
+    owner = Person(site, chromium).signs_in()
+    other_tab = owner.context.new_page()
+    other_tab.goto("/websites/new")
+    site.execute("UPDATE sessions SET confirmed_at = '2020-01-01 00:00:00.000000'")
+    owner.opens("/settings/api-keys/new")
+    owner.page.get_by_label("Name").fill("confirmed")
+    owner.ticks("pixel:read")
+    owner.page.get_by_label("Your password").fill(PASSWORD)
+    owner.presses("Create key")
+    assert site.call(owner.secret(), "/me").status_code == 200
+    # The other tab has the new cookie too, and its form still works.
+    other_tab.get_by_label("Domain").fill("second-tab.example")
+    other_tab.get_by_role("button", name="Add website").click()
+    other_tab.get_by_text("second-tab.example").first.wait_for()
+    owner.leaves()
+
+
+@pytest.mark.case(71, 85)
+def test_a_double_click_sends_a_form_once(site: Site, chromium: Browser) -> None:
+    owner = Person(site, chromium).signs_in()
+    owner.opens("/settings/api-keys/new")
+    owner.page.evaluate("""() => {
+        window.sent = 0;
+        addEventListener("submit", (event) => {
+            if (!event.defaultPrevented) window.sent += 1;
+            event.preventDefault();
+        });
+    }""")
+    owner.page.get_by_role("button", name="Create key").dblclick()
+    assert owner.page.evaluate("sent") == 1
+    owner.leaves()
 
 
 def test_a_long_list_is_narrowed_while_typing(owner, site):

@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+from flask import Flask
+from limits import RateLimitItemPerMinute
 
-from pixel import audit, ids, keys, stories
+from pixel import access, audit, ids, keys, stories
 from pixel.database import db
 from pixel.extensions import journal
-from tests.cast import READ, WRITE, load
+from tests.cast import READ, WRITE, Workspace, load
 from tests.dashboard.world import snapshot
 from tests.pages import Visitor, field, person
 
@@ -258,6 +260,26 @@ def test_what_is_not_found_says_why(app, agent, wanted, why):
     assert snapshot(app)["audit"] == before
     if wanted.startswith("pxl_dev_0"):
         assert wanted not in answer.text
+
+
+@pytest.mark.case(34)
+def test_searching_for_what_is_not_there_is_slowed_down(
+    app: Flask, ada: Workspace, agent: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "SUPPORT_MISSES", RateLimitItemPerMinute(3, 5))
+    request_id, _ = request_of(ada.key(READ))
+    assert [looks_up(agent, request_id).status_code for _ in range(5)] == [200] * 5
+    statuses = [looks_up(agent, ids.in_time("req_")).status_code for _ in range(4)]
+    assert statuses == [404, 404, 404, 429]
+    before = entries(app, ada.id)
+    refused = looks_up(agent, request_id, "ticket 4712")
+    assert refused.status_code == 429
+    assert 0 < int(refused.headers["Retry-After"]) <= 300
+    assert "Rate limit exceeded. Try again in" in refused.text
+    assert request_id in refused.text
+    assert field(refused.text, "reason") == "ticket 4712"
+    assert entries(app, ada.id) == before
+    assert looks_up(person(app, support=True), request_id).status_code == 200
 
 
 def made(milliseconds, last="d"):
