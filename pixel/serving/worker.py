@@ -62,7 +62,7 @@ class Worker(ThreadWorker):
     #: The most bytes of unfinished requests that a worker holds, as many of whole ones, and as many of responses.
     MAX_BUFFERED_BYTES = 128 << 20
     #: How long the worker may hesitate to accept connections in a burst, and which part of the time in the long run.
-    MAX_PATIENCE_SECONDS, PATIENCE_SHARE = 0.1, 0.05
+    MAX_PATIENCE_SECONDS, PATIENCE_SHARE = 0.1, 0.1
 
     def init_process(self) -> None:
         self._turns = turns.Turns(self._answer_in_turn, journal.write)
@@ -114,7 +114,7 @@ class Worker(ThreadWorker):
         for listener in accepting:
             if len(events) == 1:
                 self._hesitate()
-            for _ in range(1 + (len(events) + len(pipelined)) // 8):
+            for _ in range(1 + (len(events) + len(pipelined)) // 16):
                 if not self.accept(listener):
                     break
 
