@@ -26,6 +26,8 @@ _LOG = logging.getLogger("pixel")
 _MOST_SEARCHED = 16 << 10
 #: One word, ASCII or not, without a comma: two headers arrive joined by one.
 _BEARER = re.compile(r"bearer ([^\x00-\x20\x7f,]+)", re.IGNORECASE | re.ASCII)
+#: The longest Authorization header that is searched for what is wrong with it.
+_LONGEST_HINTED = 300
 _SCHEME = re.compile(r"bearer", re.IGNORECASE | re.ASCII)
 #: Failed authentications a minute that one address may make before it is told to wait.
 FAILURES = RateLimitItemPerMinute(60)
@@ -378,7 +380,12 @@ def _bearer() -> str:
 
 
 def _format_hint(header: str) -> dict[str, str]:
-    """Return the `details` that say what is wrong around the key of a malformed Authorization header."""
+    """Return the `details` that say what is wrong around the key of a malformed Authorization header.
+
+    A header much longer than any key gets no hint, because the search takes time for each character.
+    """
+    if len(header) > _LONGEST_HINTED:
+        return {}
     if scheme := _SCHEME.match(header):
         rest = "".join(" " if keys.is_blank(character) else character for character in header[scheme.end() :])
         if rest.startswith(" ") and len(rest.split()) == 1 and "," not in rest:

@@ -1,5 +1,7 @@
 """Requests with more parts, or longer ones, than anybody needs."""
 
+import re
+
 import pytest
 
 from pixel import access, pages
@@ -119,6 +121,11 @@ def test_a_very_long_content_type_is_none_that_is_taken(ada, browser):
 
 def test_a_number_of_a_page_is_in_ascii_digits(app, ada):
     owner = person(app, ada.id, "owner")
-    first = owner.get("/settings/api-keys").data
+
+    def shown(**query: str) -> str:
+        # The token of the form has the second in it.
+        return re.sub(r'value="[^"]*"', "", owner.get("/settings/api-keys", query_string=query).text)
+
+    first = shown()
     for page in ("1", "0", "-1", "\u0661", "1_0", " 1", "+1", "9" * 5000, "x", ""):
-        assert owner.get("/settings/api-keys", query_string={"page": page}).data == first, page
+        assert shown(page=page) == first, page
