@@ -4,6 +4,8 @@
 Kelvin sign into 'k'), so that a misspelt token would be accepted. These functions change A to Z and a to z only.
 """
 
+from collections.abc import Callable
+
 
 def lower(text: str) -> str:
     """Return `text` with A to Z in lower case."""
@@ -15,5 +17,5 @@ def upper(text: str) -> str:
     return text.upper() if text.isascii() else _fold(text, bytes.upper)
 
 
-def _fold(text, fold):
+def _fold(text: str, fold: Callable[[bytes], bytes]) -> str:
     return fold(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
